@@ -1,4 +1,4 @@
-"""Every configuration key: its default, what it may be, and a sentence about it.
+"""Configurations: made of the tables in `jaxsound.keys`, read from files, checked before use.
 
 A config file calls `default_config(model)` and changes what it needs. The result is a locked
 `ml_collections.ConfigDict`, so a misspelt key stops at once; `validate` checks values and the
@@ -8,7 +8,7 @@ relations between them before anything is read, written or compiled.
 import contextlib
 import dataclasses
 import difflib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,164 +16,8 @@ import ml_collections
 from absl import flags
 
 from jaxsound.errors import UserError
-from jaxsound.features.spectral import FrontendConfig
-
-
-@dataclasses.dataclass(frozen=True)
-class Key:
-    """One configuration key: default, predicate, the words for what it wants, and its meaning."""
-
-    default: Any
-    allows: Callable[[Any], bool]
-    wants: str
-    doc: str
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def integer(default: int, doc: str, low: int = 0) -> Key:
-    return Key(
-        default,
-        lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= low,
-        f"an integer of {low} or more",
-        doc,
-    )
-
-
-def real(default: float, doc: str, low: float = 0.0, high: float = float("inf")) -> Key:
-    wants = f"a number from {low:g} to {high:g}" if high < float("inf") else f"at least {low:g}"
-    return Key(default, lambda v: _number(v) and low <= v <= high, wants, doc)
-
-
-def flag(default: bool, doc: str) -> Key:
-    return Key(default, lambda v: isinstance(v, bool), "True or False", doc)
-
-
-def text(default: str, doc: str) -> Key:
-    return Key(default, lambda v: isinstance(v, str), "text", doc)
-
-
-def choice(default: str, options: tuple[str, ...], doc: str) -> Key:
-    return Key(default, lambda v: v in options, "one of " + ", ".join(map(repr, options)), doc)
-
-
-def integers(default: tuple[int, ...], doc: str) -> Key:
-    return Key(
-        default,
-        lambda v: isinstance(v, tuple | list) and all(isinstance(i, int) and i > 0 for i in v),
-        "a tuple of positive integers",
-        doc,
-    )
-
-
-TOP = {
-    "seed": integer(0, "Seeds initialisation, order, crops, augmentation and dropout."),
-    "epochs": integer(100, "Passes over the training clips.", low=1),
-    "batch_size": integer(32, "Clips per step, over all devices and hosts together.", low=1),
-    "folds": integers((), "Test folds to run; () means all there are."),
-    "crossval": choice(
-        "sequential",
-        ("sequential", "vmap", "process"),
-        "Folds one after another, in one compiled program, or shared out over processes.",
-    ),
-    "log_every": integer(10, "Steps between metric writes.", low=1),
-    "eval_every": integer(10, "Epochs between looks at the validation split; 0 for never."),
-    "checkpoint_every": integer(10, "Epochs between checkpoints; 0 for the last step only."),
-}
-
-DATA = {
-    "name": choice(
-        "synthetic",
-        ("esc50", "urbansound8k", "fsdkaggle2018", "audio_folder", "synthetic"),
-        "The data set.",
-    ),
-    "manual_dir": text("", "Folder (or CSV) of files already on disk; '' downloads."),
-    "cache_dir": text("", "Where prepared data and features are kept; '' is ~/.cache/jaxsound."),
-    "subset": choice("", ("", "esc10"), "Part of the data set: 'esc10' of ESC-50."),
-    "partial": flag(False, "Go on with a copy that is not whole; the result says so."),
-    "on_bad": choice("stop", ("stop", "skip"), "What a broken recording does."),
-    "make_folds": integer(5, "Folds to make where the data set has none.", low=2),
-    "validation": real(0.1, "Share of the training clips, by source, held out.", 0.0, 0.5),
-    "pad_seconds": real(5.0, "Longest stretch of a clip that evaluation sees.", 0.05),
-    "crop_seconds": real(0.0, "Length of a random training crop; 0 takes pad_seconds."),
-    "normalize": choice(
-        "per_bin", ("per_bin", "global", "none"), "Statistics from the training split's frames."
-    ),
-    "feed": choice(
-        "auto",
-        ("auto", "stream", "resident"),
-        "Send batches, or keep features on the device and send indices.",
-    ),
-    "resident_gib": real(2.0, "Largest feature store that 'auto' puts on the device, GiB."),
-    "read_threads": integer(2, "Grain's reading threads in 'stream' mode."),
-}
-
-MODELS: dict[str, dict[str, Key]] = {
-    "cnn": {
-        "keep_frequency": flag(True, "Pool over time alone: the classifier knows the pitch."),
-        "channels": integers((32, 64, 128, 256), "Width of each stage; stages halve the map."),
-        "convs": integer(2, "3x3 convolutions per stage.", low=1),
-        "residual": flag(True, "Add each stage's input to its output."),
-        "stem_kernel": integer(3, "Size of the first convolution, in both directions.", low=1),
-        "stem_stride": integer(2, "Stride of the first convolution, in both directions.", low=1),
-        "pool": choice("mean_max", ("mean", "mean_max"), "Over valid frames and frequency."),
-        "dropout": real(0.2, "Before the classifier.", 0.0, 0.95),
-    },
-    "transformer": {
-        "width": integer(128, "Token width D.", low=1),
-        "depth": integer(4, "Encoder blocks.", low=1),
-        "heads": integer(4, "Attention heads; must divide width.", low=1),
-        "mlp_ratio": real(4.0, "Hidden width of the MLP over width.", 0.1),
-        "stem": choice("conv", ("conv", "frames"), "Convolutions, or a projection of frames."),
-        "stem_channels": integers((32, 64, 128), "'conv': one stride-2 convolution each."),
-        "stem_frames": integer(4, "'frames': consecutive frames per token.", low=1),
-        "positions": choice(
-            "sinusoidal", ("none", "sinusoidal", "learned", "rotary"), "Position information."
-        ),
-        "pool": choice("mean", ("mean", "attention", "class_token"), "Tokens to one vector."),
-        "dropout": real(0.1, "After embedding, attention and MLP.", 0.0, 0.95),
-        "drop_path": real(0.0, "Stochastic depth at the last block (linear from 0).", 0.0, 0.95),
-    },
-}
-MODEL_COMMON = {
-    "dtype": choice("float32", ("float32", "bfloat16"), "Compute type; parameters stay float32."),
-    "remat": flag(False, "Recompute block activations in the backward pass to save memory."),
-}
-
-OPTIMIZER = {
-    "name": choice("adamw", ("adamw",), "Decoupled weight decay on matrices and kernels only."),
-    "peak_lr": real(1e-3, "Learning rate after warm-up."),
-    "warmup_fraction": real(0.05, "Share of the steps spent warming up.", 0.0, 0.9),
-    "final_fraction": real(0.0, "Last learning rate over peak_lr.", 0.0, 1.0),
-    "weight_decay": real(0.05, "AdamW weight decay."),
-    "b1": real(0.9, "First moment decay.", 0.0, 0.9999),
-    "b2": real(0.999, "Second moment decay.", 0.0, 0.99999),
-    "clip_norm": real(1.0, "Global gradient norm limit; 0 for none."),
-    "ema": real(
-        0.0, "Decay of averaged weights, which are then evaluated; 0 for none.", 0, 0.99999
-    ),
-    "accumulate": integer(1, "Parts a batch is split into; gradients are added up.", low=1),
-}
-
-LOSS = {
-    "label_smoothing": real(0.0, "Probability spread over all classes.", 0.0, 0.9),
-    "class_weights": choice("none", ("none", "balanced"), "Weigh clips by inverse class count."),
-}
-
-AUGMENT = {
-    "time_masks": integer(0, "SpecAugment: masks along time."),
-    "time_mask_share": real(0.2, "Longest time mask over the clip's own length.", 0.0, 1.0),
-    "freq_masks": integer(0, "SpecAugment: masks along frequency."),
-    "freq_mask_share": real(0.2, "Widest frequency mask over the number of bins.", 0.0, 1.0),
-    "time_roll": flag(False, "Rotate each clip in time within its own length."),
-    "gain_db": real(0.0, "Random gain of up to this many dB either way (log-mel only)."),
-    "mixup": real(0.0, "Beta(a, a) mixing of pairs and their labels; 0 for none."),
-}
-
-SECTIONS = {"data": DATA, "optimizer": OPTIMIZER, "loss": LOSS, "augment": AUGMENT}
-
+from jaxsound.features.frontend import FrontendConfig
+from jaxsound.keys import MODEL_COMMON, MODELS, SECTIONS, TOP, Key
 
 KEYS = frozenset(
     [f"config.{name}" for name in TOP]

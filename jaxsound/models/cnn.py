@@ -55,7 +55,7 @@ class CNN(nnx.Module):
         """Builds the network.
 
         Args:
-          config: the `model` section of the configuration (see `jaxsound.config.MODELS["cnn"]`).
+          config: the `model` section of the configuration (see `jaxsound.keys.MODELS["cnn"]`).
           features: mel bins M.
           classes: C.
           rngs: source of initial values.

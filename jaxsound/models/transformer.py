@@ -126,7 +126,7 @@ class Transformer(nnx.Module):
         """Builds the encoder.
 
         Args:
-          config: the `model` section (see `jaxsound.config.MODELS["transformer"]`).
+          config: the `model` section (see `jaxsound.keys.MODELS["transformer"]`).
           features: mel bins M.
           classes: C.
           frames: the longest T the network will see; learned positions have that many tokens.

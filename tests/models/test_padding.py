@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxsound.config import MODEL_COMMON, MODELS
+from jaxsound.keys import MODEL_COMMON, MODELS
 from jaxsound.models import build_model
 
 LENGTHS = jnp.array([0, 1, 37, 50, 51])

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsound.config import AUGMENT
+from jaxsound.keys import AUGMENT
 from jaxsound.training import augment
 
 LENGTH = jnp.array([0, 1, 7, 30, 40])

@@ -1,0 +1,5 @@
+"""Placeholder until the frontend moves here."""
+
+from jaxsound.features.spectral import FrontendConfig, frontend
+
+__all__ = ["FrontendConfig", "frontend"]
