@@ -72,7 +72,7 @@ lock:
 	@set -o pipefail; $(VENV)-lock/bin/python $(PIP_INSTALL) --upgrade setuptools -e '.[dev]' 2> >($(COMPLAINTS)) | $(HINTS)
 	@set -o pipefail; { echo "# Written by 'make lock'. The exact versions that the tests ran with (Python 3.11, Linux x86-64)."; \
 	   $(VENV)-lock/bin/python -m pip freeze --all --exclude-editable --exclude pip \
-	   | sed -nE -e '/ @ /d' -e 's/^tensorflow_cpu==(.*)/&\ntensorflow==\1/p;t' -e '/==/p'; } >constraints.new
+	   | sed -E 's/[+][a-z0-9.]+$$//' | sed -nE -e '/ @ /d' -e 's/^tensorflow_cpu==(.*)/&\ntensorflow==\1/p;t' -e '/==/p'; } >constraints.new
 	@mv constraints.new constraints.txt
 	@rm -rf $(VENV)-lock
 	@echo "Wrote constraints.txt: $$(grep -c == constraints.txt) packages. Now: make test"
