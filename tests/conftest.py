@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxsound.features.spectral import FrontendConfig
+from jaxsound.features.frontend import FrontendConfig
 from jaxsound.features.store import Store
 
 jax.config.update("jax_num_cpu_devices", 4)  # before anything asks for a device

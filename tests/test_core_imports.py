@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1] / "jaxsound"
 CORE = [
     "jaxsound.models",
     "jaxsound.features.spectral",
+    "jaxsound.features.frontend",
     *(f"jaxsound.training.{name}" for name in ("state", "step", "losses", "optim", "augment")),
 ]
 # What jaxsound depends on beside those four, one import for each.

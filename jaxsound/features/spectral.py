@@ -2,11 +2,11 @@
 
 Pure JAX: batched, jittable, importable with nothing but jax and numpy. Arrays hold time before
 features (`[..., T, M]`), the transpose of librosa's `[..., M, T]`; names and defaults are its.
+`jaxsound.features.frontend` puts the pieces together; raise its VERSION with any change of numbers.
 
 B batch, N samples, T frames, F frequency bins, M feature columns.
 """
 
-import dataclasses
 import functools
 import math
 
@@ -14,190 +14,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-KINDS = ("stft", "mel", "log_mel", "mfcc")
-DTYPES = ("float16", "float32")
-VERSION = 1  # raise it with any change that alters the numbers: prepared stores are then made anew
 _DELTA_WIDTH = 9
 _BLOCK = 256  # frames transformed together on a CPU, at most
+_BANDS = 8  # of mel filters, each multiplied with its own bins on a CPU
 _ACCELERATOR_VALUES = 2**25  # windowed samples that an accelerator transforms together (256 MiB)
 
 
-@dataclasses.dataclass(frozen=True)
-class FrontendConfig:
-    """What is computed from a waveform. Frequencies in Hz, lengths in samples at `sample_rate`.
-
-    kind: "stft" (|STFT|**power), "mel", "log_mel" (power_to_db of mel) or "mfcc" (DCT of log_mel).
-    Mel filters narrower than a bin stay empty, as in librosa: their columns are constant. `stft`
-    and `mel` are refused as float16, which overflows at 65504 and loses the quiet frames to zero.
-
-    Raises:
-      ValueError: one line naming the key, its value and what would do.
-    """
-
-    kind: str = "log_mel"
-    sample_rate: int = 32000
-    n_fft: int = 1024
-    win_length: int = 0  # 0 = n_fft
-    hop_length: int = 320
-    n_mels: int = 64
-    fmin: float = 50.0
-    fmax: float = 0.0  # 0 = half the sample rate
-    htk: bool = False
-    norm: str = "slaney"  # "" = none
-    power: float = 2.0
-    ref: float | str = 1.0  # or "max": the clip's own loudest value is 0 dB
-    amin: float = 1e-10
-    top_db: float = 80.0  # 0 = no floor
-    n_mfcc: int = 20
-    delta: int = 0  # orders of time derivative appended: 0, 1 or 2
-    dtype: str = "float16"  # of the stored frames
-
-    def __post_init__(self) -> None:
-        _check_types(self)
-        _check_values(self)
-
-    @property
-    def features(self) -> int:
-        """M, the number of feature columns."""
-        bins = 1 + self.n_fft // 2
-        columns = {"stft": bins, "mfcc": self.n_mfcc}.get(self.kind, self.n_mels)
-        return columns * (1 + self.delta)
-
-    def frames(self, samples: int) -> int:
-        """Frames of a clip of `samples` samples: librosa's count, and 1 for an empty clip."""
-        return max(1, 1 + (samples - self.n_fft % 2) // self.hop_length)
-
-
-def _refuse(key: str, value: object, must: str) -> None:
-    raise ValueError(f"frontend.{key}={value}: must be {must}")
-
-
-def _check_types(config: FrontendConfig) -> None:
-    """Refuses values of another type; numbers of float fields become float, so 50 equals 50.0."""
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-        if field.name == "ref" and value == "max":
-            continue
-        if field.type is int:
-            if not is_number or value != int(value):
-                _refuse(field.name, value, "a whole number")
-            object.__setattr__(config, field.name, int(value))
-        elif field.type is bool or field.type is str:
-            if not isinstance(value, field.type):
-                _refuse(field.name, value, "true or false" if field.type is bool else "a word")
-        else:
-            if not is_number or not math.isfinite(value):
-                _refuse(field.name, value, "a number" + ' or "max"' * (field.name == "ref"))
-            object.__setattr__(config, field.name, float(value))
-
-
-def _check_values(config: FrontendConfig) -> None:
-    c = config
-    nyquist = c.sample_rate / 2
-    rules: tuple[tuple[str, bool, str], ...] = (
-        ("kind", c.kind in KINDS, f"one of {', '.join(KINDS)}"),
-        ("sample_rate", c.sample_rate >= 1, "1 or more, in Hz"),
-        ("n_fft", c.n_fft >= 2, "2 or more, in samples"),
-        ("win_length", 0 <= c.win_length <= c.n_fft, f"0 (= n_fft) to n_fft={c.n_fft}"),
-        ("hop_length", c.hop_length >= 1, "1 or more, in samples"),
-        ("n_mels", 1 <= c.n_mels <= 1 + c.n_fft // 2, f"1 to {1 + c.n_fft // 2} (1 + n_fft // 2)"),
-        ("fmax", 0 <= c.fmax <= nyquist, f"0 (= half the sample rate) to {nyquist:g}"),
-        ("fmin", 0 <= c.fmin < (c.fmax or nyquist), f"0 or more and below {c.fmax or nyquist:g}"),
-        ("norm", c.norm in ("slaney", ""), 'slaney or "" (none)'),
-        ("power", c.power > 0, "above 0; 1 is magnitude, 2 is power"),
-        ("ref", c.ref == "max" or (c.ref != "max" and float(c.ref) > 0), 'above 0, or "max"'),
-        ("amin", c.amin >= 1e-37, "1e-37 or more, the least power that float32 tells from 0"),
-        ("top_db", c.top_db >= 0, "0 (no floor) or more, in dB"),
-        ("n_mfcc", c.kind != "mfcc" or 1 <= c.n_mfcc <= c.n_mels, f"1 to n_mels={c.n_mels}"),
-        ("delta", c.delta in (0, 1, 2), "0, 1 or 2"),
-        ("dtype", c.dtype in DTYPES, f"one of {', '.join(DTYPES)}"),
-        (
-            "dtype",
-            c.dtype == "float32" or c.kind in ("log_mel", "mfcc"),
-            f"float32 for kind={c.kind}, whose range is wider than float16's",
-        ),
-    )
-    for key, holds, must in rules:
-        if not holds:
-            _refuse(key, getattr(c, key), must)
-
-
-@functools.partial(jax.jit, static_argnames="config")
-def frontend(config: FrontendConfig, waveform: jax.Array, samples: jax.Array) -> jax.Array:
-    """Features of a padded batch; a clip's do not depend on the padding or on its neighbours.
-
-    Samples past `samples` count as zero, whatever they hold; `ref="max"` and `top_db` look at each
-    clip's own frames; features of frames past the clip's own are zero.
-
-    Args:
-      config: what to compute; static.
-      waveform: [B, N] float32.
-      samples: [B] int32, each clip's own samples.
-
-    Returns:
-      [B, T, M] float32 with T = config.frames(N) and M = config.features.
-    """
-    own = jnp.arange(waveform.shape[1])[None, :] < samples[:, None]
-    lengths = jnp.maximum(1, 1 + (samples - config.n_fft % 2) // config.hop_length)
-    valid = jnp.arange(config.frames(waveform.shape[1]))[None, :] < lengths[:, None]
-    features = _energies(config, jnp.where(own, waveform, 0.0))
-    # Silence is the least there is, so zeroed frames change neither the maximum nor the floor.
-    features = jnp.where(valid[:, :, None], features, 0.0)
-    if config.kind in ("log_mel", "mfcc"):
-        features = power_to_db(features, config.ref, config.amin, config.top_db or None)
-    if config.kind == "mfcc":
-        features = mfcc(features, config.n_mfcc)
-    orders = [delta(features, lengths, order=order) for order in range(1, config.delta + 1)]
-    features = jnp.concatenate([features, *orders], axis=-1)
-    return jnp.where(valid[:, :, None], features, 0.0)
-
-
-def _energies(config: FrontendConfig, waveform: jax.Array) -> jax.Array:
-    """|STFT|**power, through the mel filters if the kind has them: [B, N] -> [B, T, F or n_mels].
-
-    Computed a block of frames after another: all frames of a batch at once would be n_fft / hop
-    times the waveform, and several times slower on a CPU for the memory they touch.
-    """
-    batch, total = waveform.shape[0], config.frames(waveform.shape[1])
-    window = _window(config.n_fft, config.win_length)
-    hop, chunks = config.hop_length, -(-len(window) // config.hop_length)
-    blocks = -(-total // _BLOCK)
-    block = -(-total // blocks)
-    cut = functools.partial(_hops, count=blocks * block + chunks - 1, hop=hop)
-    rows = jax.vmap(functools.partial(cut, lead=_lead(config.n_fft, len(window))))(waveform)
-    if config.kind == "stft":
-        filters = None
-    else:
-        filters = jnp.asarray(
-            mel_filterbank(
-                config.sample_rate,
-                config.n_fft,
-                config.n_mels,
-                config.fmin,
-                config.fmax or None,
-                config.htk,
-                config.norm or None,
-            ).T
-        )
-
-    def one(where: tuple[jax.Array, jax.Array]) -> jax.Array:
-        corner = (where[0], where[1], jnp.zeros_like(where[0]))
-        piece = jax.lax.dynamic_slice(rows, corner, (1, block + chunks - 1, hop))[0]
-        spectrum = _spectrum(piece, block, window, config.n_fft)
-        energy = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
-        if config.power != 2.0:
-            energy = jnp.power(energy, config.power / 2)
-        # A GPU's default of TF32 would cost 0.01 dB.
-        return energy if filters is None else jnp.matmul(energy, filters, precision="highest")
-
-    clip, start = np.divmod(np.arange(batch * blocks, dtype=np.int32), blocks)
-    together = max(1, _ACCELERATOR_VALUES // (block * config.n_fft))
-    together = 1 if jax.default_backend() == "cpu" else min(together, batch * blocks)
-    energies = jax.lax.map(
-        one, (jnp.asarray(clip), jnp.asarray(start * block)), batch_size=together
-    )
-    return energies.reshape(batch, blocks * block, -1)[:, :total]
+def frames(samples: int, n_fft: int, hop_length: int) -> int:
+    """Frames of `samples` samples: librosa's count, and 1 where there are none."""
+    return max(1, 1 + (samples - n_fft % 2) // hop_length)
 
 
 def stft(
@@ -218,7 +43,7 @@ def stft(
     """
     window = _window(n_fft, win_length)
     hop = hop_length or len(window) // 4
-    total = max(1, 1 + (waveform.shape[1] - n_fft % 2) // hop)
+    total = frames(waveform.shape[1], n_fft, hop)
     count = total - 1 + -(-len(window) // hop)
     lead = _lead(n_fft, len(window))
 
@@ -226,6 +51,71 @@ def stft(
         return _spectrum(_hops(clip, lead=lead, count=count, hop=hop), total, window, n_fft)
 
     return jax.vmap(one)(waveform)
+
+
+def energies(
+    waveform: jax.Array,
+    n_fft: int = 2048,
+    hop_length: int = 0,
+    win_length: int = 0,
+    power: float = 2.0,
+    filters: np.ndarray | None = None,
+) -> jax.Array:
+    """|STFT|**power, through mel filters if they are given: [B, N] -> [B, T, F or n_mels] float32.
+
+    Computed a block of frames after another: all frames of a batch at once would be n_fft / hop
+    times the waveform, and several times slower on a CPU for the memory they touch.
+
+    Args:
+      waveform: [B, N] float32.
+      n_fft: samples per transform, as in `stft`.
+      hop_length: samples between frames; 0 is a quarter of the window.
+      win_length: samples of the window; 0 is n_fft.
+      power: 1 is magnitude, 2 is power.
+      filters: [n_mels, F], as of `mel_filterbank`; None leaves the frequency bins.
+    """
+    window = _window(n_fft, win_length)
+    hop = hop_length or len(window) // 4
+    batch, total = waveform.shape[0], frames(waveform.shape[1], n_fft, hop)
+    chunks = -(-len(window) // hop)
+    blocks = -(-total // _BLOCK)
+    block = -(-total // blocks)
+    cut = functools.partial(_hops, count=blocks * block + chunks - 1, hop=hop)
+    rows = jax.vmap(functools.partial(cut, lead=_lead(n_fft, len(window))))(waveform)
+    def one(where: tuple[jax.Array, jax.Array]) -> jax.Array:
+        corner = (where[0], where[1], jnp.zeros_like(where[0]))
+        piece = jax.lax.dynamic_slice(rows, corner, (1, block + chunks - 1, hop))[0]
+        spectrum = _spectrum(piece, block, window, n_fft)
+        energy = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
+        if power != 2.0:
+            energy = jnp.power(energy, power / 2)
+        return energy if filters is None else _filtered(energy, filters)
+
+    clip, start = np.divmod(np.arange(batch * blocks, dtype=np.int32), blocks)
+    together = max(1, _ACCELERATOR_VALUES // (block * n_fft))
+    together = 1 if jax.default_backend() == "cpu" else min(together, batch * blocks)
+    blockwise = jax.lax.map(
+        one, (jnp.asarray(clip), jnp.asarray(start * block)), batch_size=together
+    )
+    return blockwise.reshape(batch, blocks * block, -1)[:, :total]
+
+
+def _filtered(energy: jax.Array, filters: np.ndarray) -> jax.Array:
+    """Energies `[T, F]` through filters `[n_mels, F]`: [T, n_mels].
+
+    A filter reaches a few bins only. On a CPU the product is taken a band of filters after
+    another, each with the bins that it reaches, which is a seventh of the arithmetic.
+    """
+    bands = min(_BANDS, len(filters)) if jax.default_backend() == "cpu" else 1
+    parts = []
+    for band in np.array_split(filters, bands):
+        reached = np.flatnonzero(band.any(0))
+        first, last = (reached[0], reached[-1]) if len(reached) else (0, 0)
+        weights = jnp.asarray(band[:, first : last + 1].T)
+        # A GPU's default of TF32 would cost 0.01 dB.
+        part = jnp.matmul(energy[:, first : last + 1], weights, precision="highest")
+        parts.append(part)
+    return jnp.concatenate(parts, -1)
 
 
 def _window(n_fft: int, win_length: int) -> np.ndarray:

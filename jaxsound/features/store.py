@@ -39,8 +39,8 @@ import jaxsound
 from jaxsound.data import audio
 from jaxsound.data.dataset import Dataset
 from jaxsound.errors import UserError
-from jaxsound.features import spectral
-from jaxsound.features.spectral import FrontendConfig
+from jaxsound.features import frontend as front
+from jaxsound.features.frontend import FrontendConfig
 
 FORMAT = 1  # of the folder; raise it when what is written changes
 _COMMIT_CLIPS = 32  # between two commits: what a kill can lose
@@ -171,7 +171,7 @@ def _key(dataset: Dataset, frontend: FrontendConfig) -> str:
         "frontend": dataclasses.asdict(frontend),
         "fingerprint": dataset.fingerprint,
         "format": FORMAT,
-        "spectral": spectral.VERSION,
+        "frontend_version": front.VERSION,
         "soxr": importlib.metadata.version("soxr"),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
@@ -257,7 +257,7 @@ def _clip(
     waveform = audio.resample(samples.astype(np.float32) * _FULL_SCALE, rate, frontend.sample_rate)
     padded = np.zeros((1, _bucket(len(waveform), frontend)), np.float32)
     padded[0, : len(waveform)] = waveform
-    features = spectral.frontend(frontend, padded, np.array([len(waveform)], np.int32))
+    features = front.frontend(frontend, padded, np.array([len(waveform)], np.int32))
     frames = np.asarray(features)[0, : frontend.frames(len(waveform))].astype(frontend.dtype)
     line = {key: _plain(record[key]) for key, _ in _COLUMNS.values()}
     return frames, line | {"sample_rate": rate, "samples": len(samples), "frames": len(frames)}
@@ -385,7 +385,7 @@ def _describe(
         },
         "versions": {
             "jaxsound": jaxsound.__version__,
-            "spectral": spectral.VERSION,
+            "frontend": front.VERSION,
             **versions,
         },
     }

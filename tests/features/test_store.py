@@ -21,8 +21,8 @@ import jaxsound
 from jaxsound.data.audio import resample
 from jaxsound.data.dataset import Dataset
 from jaxsound.errors import UserError
-from jaxsound.features import spectral, store
-from jaxsound.features.spectral import FrontendConfig
+from jaxsound.features import frontend, store
+from jaxsound.features.frontend import FrontendConfig
 
 CLIPS = 11
 CONFIG = FrontendConfig(sample_rate=8000, n_fft=256, hop_length=100, n_mels=8, n_mfcc=8)
@@ -108,13 +108,24 @@ def test_holds_each_clips_own_frames(whole: store.Store) -> None:
         waveform = resample(waveform, int(record["sample_rate"]), CONFIG.sample_rate)
         padded = np.pad(waveform, (0, 50_000 - len(waveform)))[None]
         samples = np.array([len(waveform)], np.int32)
-        expected = np.asarray(spectral.frontend(CONFIG, padded, samples))[0]
+        expected = np.asarray(frontend.frontend(CONFIG, padded, samples))[0]
         frames = CONFIG.frames(len(waveform))
         assert whole.lengths[index] == frames
         kept = whole.frames[whole.offsets[index] : whole.offsets[index + 1]]
         np.testing.assert_allclose(kept, expected[:frames], rtol=1e-3, atol=1e-3)
         for column in ("label", "fold", "group", "clip_id"):
             assert getattr(whole, f"{column}s")[index] == record[column]
+
+
+def test_holds_what_every_option_makes_of_a_clip(tmp_path: Path) -> None:
+    config = dataclasses.replace(
+        CONFIG, excerpt="loudest", seconds=0.5, pad="reflect", resize_frames=9, scale="minmax"
+    )
+    made = store.precompute(dataset(Clips()), config, tmp_path, progress=False)
+    assert (made.lengths == 9).all()
+    for clip in made.frames[9:].reshape(-1, 9, config.features):  # the first clip is empty
+        assert (clip.min(), clip.max()) == (0, 1)
+    assert store.open_store(made.path).frontend == config
 
 
 def test_tells_where_it_comes_from(whole: store.Store) -> None:
@@ -210,6 +221,9 @@ def test_every_setting_has_its_own_store() -> None:
     changed = {
         "kind": "mfcc",
         "sample_rate": 16000,
+        "excerpt": "loudest",
+        "seconds": 0.2,
+        "pad": "reflect",
         "n_fft": 512,
         "win_length": 200,
         "hop_length": 101,
@@ -224,19 +238,23 @@ def test_every_setting_has_its_own_store() -> None:
         "top_db": 0.0,
         "n_mfcc": 7,
         "delta": 1,
+        "resize_frames": 6,
+        "resize_bins": 7,
+        "scale": "minmax",
         "dtype": "float32",
     }
     assert set(changed) == {field.name for field in dataclasses.fields(FrontendConfig)}
-    configs = [CONFIG, *(dataclasses.replace(CONFIG, **{k: v}) for k, v in changed.items())]
+    base = dataclasses.replace(CONFIG, seconds=0.1)
+    configs = [base, *(dataclasses.replace(base, **{k: v}) for k, v in changed.items())]
     keys = {store._key(dataset(Clips()), config) for config in configs}
-    keys.add(store._key(dataset(Clips(), fingerprint="1" * 32), CONFIG))
+    keys.add(store._key(dataset(Clips(), fingerprint="1" * 32), base))
     assert len(keys) == len(changed) + 2
-    assert store._key(dataset(Clips(), note="another"), CONFIG) in keys
+    assert store._key(dataset(Clips(), note="another"), base) in keys
 
 
 def test_versions_that_change_numbers_have_their_own_store(monkeypatch: pytest.MonkeyPatch) -> None:
     before = store._key(dataset(Clips()), CONFIG)
-    for module, name in ((store, "FORMAT"), (spectral, "VERSION")):
+    for module, name in ((store, "FORMAT"), (frontend, "VERSION")):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, 99)
             assert store._key(dataset(Clips()), CONFIG) != before
