@@ -1,4 +1,4 @@
-"""Where metrics go: TensorBoard, and `metrics.jsonl` beside it.
+"""Where metrics go: TensorBoard, `metrics.jsonl` beside it and, if wanted, Weights & Biases.
 
 CLU's writers need TensorFlow, which takes seconds to import: it happens inside `make_writer`, on
 the host that writes, and nowhere else in the package.
@@ -22,7 +22,12 @@ METRICS_FILE = "metrics.jsonl"
 
 
 def make_writer(
-    logdir: str | os.PathLike[str], *, enabled: bool = True, resume_step: int | None = None
+    logdir: str | os.PathLike[str],
+    *,
+    enabled: bool = True,
+    resume_step: int | None = None,
+    wandb: str = "",
+    config: Mapping[str, Any] | None = None,
 ) -> "MetricWriter":
     """A CLU metric writer to TensorBoard event files and `metrics.jsonl` in `logdir`.
 
@@ -34,6 +39,11 @@ def make_writer(
       enabled: False, on every host but the first: nothing is written and nothing is imported.
       resume_step: what an earlier run wrote for later steps than this is superseded and goes,
         so that no reader meets a step twice. None keeps everything and appends.
+      wandb: the project of Weights & Biases that gets everything too; '' for none.
+      config: what W&B shows beside the curves.
+
+    Raises:
+      UserError: Weights & Biases is wanted and not installed.
     """
     if not enabled:
         return NullWriter()
@@ -44,8 +54,13 @@ def make_writer(
         for path in logdir.glob("events.out.tfevents.*"):
             _drop_events(path, resume_step)
     lines = JsonlWriter(logdir / METRICS_FILE, resume_step)
-    both = writers.MultiWriter([writers.SummaryWriter(str(logdir)), lines])
-    return writers.AsyncWriter(both)
+    outputs = [writers.SummaryWriter(str(logdir)), lines]
+    if wandb:
+        from jaxsound.training.wandb_writer import WandbWriter
+
+        resume, after = resume_step != 0, lines.last_step
+        outputs.append(WandbWriter(wandb, logdir, config=config, resume=resume, after=after))
+    return writers.AsyncWriter(writers.MultiWriter(outputs))
 
 
 def _import_clu_writers() -> Any:
@@ -102,12 +117,12 @@ class JsonlWriter(NullWriter):
 
     A value that is not finite is written as null. A line is with the system as soon as it is
     written, so a killed run loses nothing but perhaps a torn last line, which goes on resuming.
+    `last_step` is the last that the file told of when it was opened, superseded or not; 0 if none.
     """
 
     def __init__(self, path: str | os.PathLike[str], resume_step: int | None = None) -> None:
         path = Path(path)
-        if path.exists():
-            _drop_lines(path, resume_step)
+        self.last_step = _drop_lines(path, resume_step) if path.exists() else 0
         self._file = path.open("a", buffering=1, encoding="utf-8")
 
     def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
@@ -123,17 +138,19 @@ class JsonlWriter(NullWriter):
         self._file.close()
 
 
-def _drop_lines(path: Path, last_step: int | None) -> None:
-    """Keeps the whole lines of steps up to `last_step`, or of all steps."""
-    kept = []
+def _drop_lines(path: Path, last_step: int | None) -> int:
+    """Keeps the whole lines of steps up to `last_step`, or all; returns the last step it met."""
+    kept, met = [], 0
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             step = json.loads(line)["step"]
         except (ValueError, TypeError, KeyError):  # torn by a kill
             continue
+        met = max(met, step)
         if last_step is None or step <= last_step:
             kept.append(line + "\n")
     _replace(path, "".join(kept).encode())
+    return met
 
 
 def _drop_events(path: Path, last_step: int) -> None:

@@ -1,0 +1,1 @@
+"""Trained models and feature stores to the Hugging Face hub, each with its card."""
