@@ -18,6 +18,7 @@ from absl import flags
 from jaxsound.errors import UserError
 from jaxsound.features.frontend import FrontendConfig
 from jaxsound.keys import MODEL_COMMON, MODELS, SECTIONS, TOP, Key
+from jaxsound.models import stack
 
 KEYS = frozenset(
     [f"config.{name}" for name in TOP]
@@ -66,6 +67,17 @@ def apply_argument(config: ml_collections.ConfigDict, arg: str, **allowed: str) 
             raise UserError(f"config argument {item!r} is not understood; known: {known}")
 
 
+def as_coded(arg: str) -> tuple[bool, str]:
+    """Takes `as_coded` or `as_intended`, the default, out of a config's argument.
+
+    Returns:
+      Whether it was `as_coded`, and the rest of the argument.
+    """
+    items = arg.split(",")
+    rest = [item for item in items if item not in ("as_coded", "as_intended")]
+    return "as_coded" in items, ",".join(rest)
+
+
 def validate(config: ml_collections.ConfigDict) -> None:
     """Checks every value, and the relations between them.
 
@@ -111,7 +123,7 @@ def in_one_line(argv: list[str]) -> Iterator[None]:
 
 
 def frontend_config(config: ml_collections.ConfigDict) -> FrontendConfig:
-    """The frontend section as the frozen dataclass that `features.spectral` takes."""
+    """The frontend section as the frozen dataclass that `features.frontend` takes."""
     try:
         return FrontendConfig(**config.frontend)
     except (TypeError, ValueError) as error:
@@ -132,17 +144,37 @@ def _check(
 
 
 def _check_relations(config: ml_collections.ConfigDict, frontend: FrontendConfig) -> None:
-    data, model = config.data, config.model
+    data, model, schedule = config.data, config.model, config.optimizer.schedule
 
     def refuse(key: str, value: Any, why: str) -> None:
         raise UserError(f"config.{key}={value!r}: {why}")
 
-    if data.crop_seconds > data.pad_seconds:
+    if data.crop_seconds > data.pad_seconds and not data.frames:
         refuse(
             "data.crop_seconds",
             data.crop_seconds,
             f"must be at most pad_seconds={data.pad_seconds}",
         )
+    if data.crop_bins > frontend.features:
+        refuse("data.crop_bins", data.crop_bins, f"the frontend makes {frontend.features} bins")
+    follows = {
+        "select": config.select == "best" and config.select,
+        "early_stopping": config.early_stopping,
+        "optimizer.schedule": schedule == "plateau" and schedule,
+    }
+    for key, value in follows.items():
+        if value and not (data.validation and config.eval_every):
+            refuse(key, value, "needs data.validation and eval_every above 0")
+    if config.early_stopping and config.crossval == "vmap":
+        why = "folds side by side take the same steps; use crossval='sequential'"
+        refuse("early_stopping", config.early_stopping, why)
+    if config.watch_test and not config.eval_every:
+        refuse("watch_test", config.watch_test, "needs eval_every above 0")
+    if model.name == "stack":
+        try:
+            stack.plan(model.layers, model.dims, data.crop_bins or frontend.features, data.frames)
+        except ValueError as error:
+            raise UserError(f"config.{error}") from None
     if model.name == "transformer":
         if model.width % model.heads:
             refuse("model.heads", model.heads, f"must divide model.width={model.width}")
@@ -156,7 +188,8 @@ def _check_relations(config: ml_collections.ConfigDict, frontend: FrontendConfig
             config.optimizer.accumulate,
             f"must divide batch_size={config.batch_size}",
         )
-    if config.augment.gain_db and frontend.kind != "log_mel":
-        refuse("augment.gain_db", config.augment.gain_db, "needs frontend.kind='log_mel'")
+    if config.augment.gain_db and (frontend.kind != "log_mel" or frontend.scale != "none"):
+        why = "needs frontend.kind='log_mel' and frontend.scale='none'"
+        refuse("augment.gain_db", config.augment.gain_db, why)
     if data.subset and data.name != "esc50":
         refuse("data.subset", data.subset, "only data.name='esc50' has this subset")

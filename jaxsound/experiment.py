@@ -4,19 +4,22 @@
 """
 
 import dataclasses
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import ml_collections
+import numpy as np
 import optax
 
 from jaxsound.config import frontend_config
 from jaxsound.data import folds
-from jaxsound.evaluation.evaluators import Classification
+from jaxsound.errors import UserError
+from jaxsound.evaluation.evaluators import Classification, Predictions
 from jaxsound.features.store import Store
 from jaxsound.input import pipeline
-from jaxsound.training import losses, optim, sharding, state, step
+from jaxsound.training import losses, optim, selection, sharding, state, step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Experiment:
     feed: pipeline.Feed
     train_step: Callable[..., Any]
     eval_step: Callable[..., Any]
+    observe: Callable[..., state.TrainState]
     crop_frames: int
     pad_frames: int
     steps_per_epoch: int
@@ -43,18 +47,28 @@ class Experiment:
 def make_experiment(
     config: Any, store: Store, splits: dict[int, folds.Split], stacked: bool
 ) -> Experiment:
-    """Network, optimiser, feed and the two compiled functions."""
-    frontend = frontend_config(config)
+    """Network, optimiser, feed and the compiled functions.
+
+    Raises:
+      UserError: the devices do not divide the batch, or a fold lacks validation clips to follow.
+    """
     longest = int(store.lengths.max())
-    seconds = (config.data.crop_seconds or config.data.pad_seconds, config.data.pad_seconds)
-    crop, pad = (min(frontend.frames(round(s * frontend.sample_rate)), longest) for s in seconds)
+    pad, _ = input_shape(config, longest)
+    crop = _frames(config, config.data.crop_seconds or config.data.pad_seconds, longest)
+    for fold, split in splits.items():
+        if selection.needed(config) and not len(split.validation):
+            raise UserError(
+                f"config.data.validation={config.data.validation}: leaves fold {fold} without "
+                "validation clips, which training is to follow; hold out more"
+            )
     # Every fold takes the same number of steps, however its clips divide into batches.
-    largest = max(len(split.train) for split in splits.values())
+    largest = max(len(split.train) for split in splits.values()) * (1 + config.augment.copies)
     steps_per_epoch = max(1, round(largest / config.batch_size))
     local = jax.local_devices() if config.crossval == "process" else None
     placement = sharding.Placement(sharding.make_mesh(config.batch_size, local), stacked=stacked)
     network, _, _ = initial_model(config, store, pad, fold=0)
-    optimizer = optim.make_optimizer(config.optimizer, steps_per_epoch * config.epochs)
+    steps = steps_per_epoch * config.epochs
+    optimizer = optim.make_optimizer(config.optimizer, steps, steps_per_epoch)
     feed = pipeline.Feed(
         store,
         placement,
@@ -71,24 +85,44 @@ def make_experiment(
         feed=feed,
         train_step=placement.jit_train(step.make_train_step(network, optimizer, config, crop)),
         eval_step=placement.jit_eval(step.make_eval_step(network, pad)),
+        observe=placement.jit_observe(functools.partial(selection.observe, config)),
         crop_frames=crop,
         pad_frames=pad,
         steps_per_epoch=steps_per_epoch,
     )
 
 
+def input_shape(config: Any, longest: int) -> tuple[int, int]:
+    """Frames T and features M of what evaluation gives the network.
+
+    Args:
+      config: the whole configuration.
+      longest: frames of the longest clip, where the configuration does not give exact frames.
+    """
+    bins = config.data.crop_bins or frontend_config(config).features
+    return _frames(config, config.data.pad_seconds, longest), bins
+
+
+def _frames(config: Any, seconds: float, longest: int) -> int:
+    frontend = frontend_config(config)
+    stretch = frontend.frames(round(seconds * frontend.sample_rate))
+    return config.data.frames or min(stretch, longest)
+
+
 def initial_state(experiment: Experiment, fold: int) -> state.TrainState:
     """One fold's state before its first step, with figures of its training split alone."""
     config, store, train = experiment.config, experiment.store, experiment.splits[fold].train
     _, params, stats = initial_model(config, store, experiment.pad_frames, fold)
-    mean, std = pipeline.normalisation(store, train, config.data.normalize)
+    fixed = (config.data.fixed_mean, config.data.fixed_std)
+    mean, std = pipeline.normalisation(store, train, config.data.normalize, fixed)
     weight = losses.class_weights(
         config.loss.class_weights, store.labels[train], len(store.class_names)
     )
     ema = config.optimizer.ema > 0
-    return state.create_state(
+    new = state.create_state(
         params, stats, experiment.optimizer, mean=mean, std=std, class_weight=weight, ema=ema
     )
+    return selection.begin(config, new)
 
 
 def initial_model(
@@ -97,7 +131,7 @@ def initial_model(
     """The network, and the initial parameters and statistics of one fold."""
     return state.build_network(
         config.model,
-        features=store.frames.shape[1],
+        features=config.data.crop_bins or store.frames.shape[1],
         classes=len(store.class_names),
         frames=frames,
         key=state.stream_key(config.seed, "init", fold),
@@ -110,15 +144,29 @@ def train_iterator(experiment: Experiment, fold: int) -> Any:
         experiment.splits[fold].train,
         experiment.crop_frames,
         state.stream_seed(experiment.config.seed, fold),
+        experiment.config.augment.copies,
     )
 
 
-def evaluator(experiment: Experiment, group: list[int], split: str, every: int) -> Classification:
-    """An evaluator of one split of these folds."""
+def observed(
+    experiment: Experiment, current: state.TrainState, found: Sequence[Predictions]
+) -> state.TrainState:
+    """The state that knows what validation showed of it; the same one where nothing follows it."""
+    if current.selection is None:
+        return current
+    values = [np.float32(part.metrics[experiment.config.monitor]) for part in found]
+    return experiment.observe(current, experiment.placement.stack(values))
+
+
+def evaluator(
+    experiment: Experiment, group: list[int], split: str, *, every: int = 0, last: int = 0
+) -> Classification:
+    """An evaluator of one split of these folds, `every` so many epochs and at the `last` step."""
     clips = [getattr(experiment.splits[fold], split) for fold in group]
     return Classification(
         name=split,
         every=every * experiment.steps_per_epoch,
+        last=last,
         clips=clips,
         labels=experiment.store.labels,
         batches=[experiment.feed.eval_batches(part, experiment.pad_frames) for part in clips],

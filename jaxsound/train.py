@@ -17,20 +17,21 @@ from jax.experimental import multihost_utils
 from jaxsound.config import frontend_config
 from jaxsound.data import folds
 from jaxsound.data.dataset import cache_dir, prepare
-from jaxsound.evaluation import crossval, images, report
+from jaxsound.evaluation import crossval, curves, images, report
 from jaxsound.evaluation.evaluators import Predictions
 from jaxsound.experiment import (
     Experiment,
     evaluator,
     initial_state,
     make_experiment,
+    observed,
     train_iterator,
 )
 from jaxsound.features.store import Store, precompute
-from jaxsound.training import optim, state, workdir
+from jaxsound.training import optim, selection, state, wandb_writer, workdir
 from jaxsound.training.checkpoint import Checkpoints
 from jaxsound.training.progress import Progress
-from jaxsound.training.writer import make_writer
+from jaxsound.training.writer import METRICS_FILE, make_writer
 
 
 def run(config: ml_collections.ConfigDict, directory: Path) -> dict[str, Any] | None:
@@ -43,6 +44,8 @@ def run(config: ml_collections.ConfigDict, directory: Path) -> dict[str, Any] | 
     if result := workdir.finished(directory, config):
         print(f"{directory} was finished before; this is its result.\n")
         return result
+    writes = jax.process_index() == 0 or config.crossval == "process"
+    wandb_writer.check(config.wandb if writes else "")
     dataset = prepare(config.data)
     store = precompute(dataset, frontend_config(config), cache_dir(config.data))
     available = sorted(set(store.folds.tolist()) - {folds.ONLY_TRAINS})
@@ -50,15 +53,16 @@ def run(config: ml_collections.ConfigDict, directory: Path) -> dict[str, Any] | 
         fold: folds.split(store, fold, validation=config.data.validation, seed=config.seed)
         for fold in sorted(set(config.folds)) or available
     }
-    workdir.claim(directory, config, store)
     todo = workdir.unfinished(directory, splits)
     if config.crossval == "process":
         todo = workdir.share_of_process(todo)
     stacked = config.crossval == "vmap" and len(splits) > 1
     # Side by side, all folds go on together, even those whose result is already written.
     groups = [list(splits)] if stacked else [[fold] for fold in todo]
-    if todo:
-        experiment = make_experiment(config, store, splits, stacked)
+    experiment = make_experiment(config, store, splits, stacked) if todo else None
+    # Only now: what cannot run leaves no record behind.
+    workdir.claim(directory, config, store)
+    if experiment:
         for group in groups:
             train_folds(experiment, group, directory)
         if jax.process_count() > 1:
@@ -70,7 +74,7 @@ def run(config: ml_collections.ConfigDict, directory: Path) -> dict[str, Any] | 
 
 
 def train_folds(experiment: Experiment, group: list[int], directory: Path) -> None:
-    """Trains one fold, or several side by side, from wherever they stand to the last step."""
+    """Trains one fold, or several side by side, from wherever they stand to their last step."""
     config, placement, steps = experiment.config, experiment.placement, experiment.steps
     current = placement.stack([initial_state(experiment, fold) for fold in group])
     key = placement.stack([state.stream_key(config.seed, "train", fold) for fold in group])
@@ -83,31 +87,45 @@ def train_folds(experiment: Experiment, group: list[int], directory: Path) -> No
         progress = closing.enter_context(
             open_progress(experiment, group, directory, start, seconds)
         )
-        about = workdir.about_checkpoint(config, experiment.store, group)
-        validate = evaluator(experiment, group, "validation", config.eval_every)
+        about = workdir.about_checkpoint(config, experiment.store, group, experiment.pad_frames)
+        every = config.eval_every
+        validate = evaluator(experiment, group, "validation", every=every, last=steps)
+        watched = {"every": every, "last": steps} if config.watch_test else {}
+        watch = evaluator(experiment, group, "test", **watched)
         save_every = config.checkpoint_every * experiment.steps_per_epoch
+        ends = selection.stops(config, current)
 
-        for now in range(start, steps):
+        for now in range(start, steps + 1):
             if validate.due(now):
-                progress.evaluated(now, validate.name, validate(current, now))
+                found = validate(current, now)
+                progress.evaluated(now, "validation", found)
+                current = observed(experiment, current, found)
+                ends = selection.stops(config, current)
+            if watch.due(now):
+                progress.evaluated(now, "test", watch(current, now))
+            if ends or now == steps:
+                break
             if save_every and now > start and now % save_every == 0:
                 checkpoints.save(now, current, iterators, about, progress.seconds)
             batch = experiment.feed.place([next(iterators[fold]) for fold in group])
             current, measures = experiment.train_step(current, batch, key)
             progress.stepped(now + 1, measures)
 
-        checkpoints.save(steps, current, iterators, about, progress.seconds)
-        if validate.has_clips:
-            progress.evaluated(steps, validate.name, validate(current, steps))
-        test = evaluator(experiment, group, "test", every=0)(current, steps)
-        progress.evaluated(steps, "test", test)
+        progress.finish()
+        checkpoints.save(now, current, iterators, about, progress.seconds)
+        name = "test" if config.select == "last" else "test_best"
+        test = evaluator(experiment, group, "test")(selection.chosen(current), now)
+        progress.evaluated(now, name, test)
         matrices = [images.confusion(experiment.store, part) for part in test]
-        progress.image(steps, "test/confusion", matrices)
+        progress.image(now, f"{name}/confusion", matrices)
         if placement.stacked:
-            save_apart(experiment, group, current, iterators, directory, progress.seconds)
+            save_apart(experiment, group, current, iterators, directory, now, progress.seconds)
     # Only now, with checkpoints and curves on disk, does a fold count as done.
-    for fold, predictions in zip(group, test, strict=True):
-        result = fold_result(experiment, fold, predictions, progress.seconds / len(group))
+    tested = np.atleast_1d(selection.step_tested(current)).tolist()
+    seconds = progress.seconds / len(group)
+    for fold, predictions, step in zip(group, test, tested, strict=True):
+        about_weights = weights_tested(experiment, directory / f"fold_{fold}", step)
+        result = fold_result(experiment, fold, predictions, now, seconds, about_weights)
         if jax.process_index() == 0 or config.crossval == "process":
             crossval.write_fold(directory, result)
 
@@ -125,8 +143,12 @@ def open_progress(
         seconds=seconds,
         batch_size=config.batch_size,
         log_every=config.log_every,
-        learning_rate=optim.schedule(config.optimizer, experiment.steps),
+        learning_rate=optim.schedule(
+            config.optimizer, experiment.steps, experiment.steps_per_epoch
+        ),
         enabled=jax.process_index() == 0 or config.crossval == "process",
+        wandb=config.wandb,
+        config=config.to_dict(),
     )
     if start == 0:
         progress.text("config", "    " + str(config).replace("\n", "\n    "))
@@ -142,20 +164,40 @@ def save_apart(
     current: Any,
     iterators: Any,
     directory: Path,
+    steps: int,
     seconds: float,
 ) -> None:
     """Leaves folds trained side by side the checkpoints that one after another would leave."""
     for i, fold in enumerate(group):
         alone = jax.tree.map(lambda x, i=i: x[i], current)
-        about = workdir.about_checkpoint(experiment.config, experiment.store, [fold])
+        about = workdir.about_checkpoint(
+            experiment.config, experiment.store, [fold], experiment.pad_frames
+        )
         with Checkpoints(workdir.checkpoints(directory, [fold])) as checkpoints:
-            checkpoints.save(experiment.steps, alone, {fold: iterators[fold]}, about, seconds)
+            checkpoints.save(steps, alone, {fold: iterators[fold]}, about, seconds)
+
+
+def weights_tested(experiment: Experiment, directory: Path, step: int) -> dict[str, Any]:
+    """Which weights gave a fold's figure, and the test fold's best epoch if it was watched."""
+    config, per_epoch = experiment.config, experiment.steps_per_epoch
+    about = {"weights": config.select, "weights_step": step, "weights_epoch": step // per_epoch}
+    if config.select == "best":
+        about["monitor"] = config.monitor
+    if config.watch_test and (best := curves.best(directory / METRICS_FILE, "test/accuracy")):
+        step, accuracy = best
+        about["watched"] = {"accuracy": accuracy, "step": step, "epoch": step // per_epoch}
+    return about
 
 
 def fold_result(
-    experiment: Experiment, fold: int, predictions: Predictions, seconds: float
+    experiment: Experiment,
+    fold: int,
+    predictions: Predictions,
+    steps: int,
+    seconds: float,
+    about_weights: dict[str, Any],
 ) -> crossval.FoldResult:
-    """What is written of a fold: the last step's predictions on its test clips."""
+    """What is written of a fold: its predictions on its test clips, and whose they are."""
     store, split, clips = experiment.store, experiment.splits[fold], predictions.clips
     return crossval.FoldResult(
         fold=fold,
@@ -164,10 +206,10 @@ def fold_result(
         groups=store.groups[clips],
         labels=store.labels[clips],
         probabilities=np.asarray(jax.nn.softmax(predictions.logits)),
-        steps=experiment.steps,
+        steps=steps,
         seconds=seconds,
         clips={name: len(getattr(split, name)) for name in ("train", "validation", "test")},
-        extra={"crossings": list(split.crossings)},
+        extra={"crossings": list(split.crossings), **about_weights},
     )
 
 
@@ -189,7 +231,9 @@ def finish(
     missing = workdir.unfinished(directory, available)
     result = crossval.gather(directory, [k for k in available if k not in missing], about)
     report.write_report(directory)
-    writer = make_writer(directory / "crossval", resume_step=0)
+    writer = make_writer(
+        directory / "crossval", resume_step=0, wandb=config.wandb, config=config.to_dict()
+    )
     steps = max(fold["steps"] for fold in result["folds"])
     names = ("accuracy_mean", "accuracy_std", "accuracy_pooled", "macro_f1", "map3")
     writer.write_scalars(steps, {f"crossval/{name}": result[name] for name in names})

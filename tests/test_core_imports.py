@@ -12,7 +12,10 @@ CORE = [
     "jaxsound.models",
     "jaxsound.features.spectral",
     "jaxsound.features.frontend",
-    *(f"jaxsound.training.{name}" for name in ("state", "step", "losses", "optim", "augment")),
+    *(
+        f"jaxsound.training.{name}"
+        for name in ("state", "step", "losses", "optim", "augment", "selection")
+    ),
 ]
 # What jaxsound depends on beside those four, one import for each.
 OTHERS = (

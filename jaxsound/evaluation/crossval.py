@@ -29,10 +29,12 @@ TEXT = {"encoding": "utf-8", "errors": "surrogateescape"}
 
 @dataclasses.dataclass(frozen=True)
 class FoldResult:
-    """The predictions of one fold's last step on its N test clips, over C classes.
+    """The predictions of one fold's last or best weights on its N test clips, over C classes.
 
     `clips` counts the fold's clips: {"train": int, "validation": int, "test": int}. `extra` is
-    anything JSON can hold: "crossings" (a list of dicts) goes into the cross-validated result.
+    anything JSON can hold. Read here: "crossings" (a list of dicts), "weights" ("last", or "best"
+    on validation by "monitor"), "weights_epoch", and "watched", the epoch with the best accuracy
+    on the test fold itself: {"accuracy": float, "step": int, "epoch": int}.
     """
 
     fold: int
@@ -176,16 +178,36 @@ def format_table(crossval: Mapping[str, Any]) -> str:
 
 
 def headline(crossval: Mapping[str, Any]) -> str:
-    """The figure to quote: "84.2 % ± 2.1 over 5 folds", or "83.8 % on fold 3 alone"."""
-    mean, folds = percent(crossval["accuracy_mean"]), crossval["folds"]
+    """The figure to quote: "84.2 % ± 2.1 over 5 folds, last step"."""
+    return f"{percent(crossval['accuracy_mean'])} {spread(crossval)}"
+
+
+def spread(crossval: Mapping[str, Any]) -> str:
+    """What follows the figure: "± 2.1 over 5 folds, last step", or "on fold 3 alone, ..."."""
+    folds = crossval["folds"]
     if len(folds) == 1:
-        return f"{mean} on fold {folds[0]['fold']} alone"
-    return f"{mean} ± {100 * crossval['accuracy_std']:.1f} over {len(folds)} folds"
+        return f"on fold {folds[0]['fold']} alone, {weights(crossval)}"
+    return f"± {100 * crossval['accuracy_std']:.1f} over {len(folds)} folds, {weights(crossval)}"
+
+
+def weights(crossval: Mapping[str, Any]) -> str:
+    """Whose figure it is: "last step", or "best on validation (epochs 12, 30, 7)"."""
+    if crossval.get("weights", "last") == "last":
+        return "last step"
+    epochs = [str(fold["weights_epoch"]) for fold in crossval["folds"]]
+    return f"best on validation (epoch{'s' if len(epochs) > 1 else ''} {', '.join(epochs)})"
 
 
 def remarks(crossval: Mapping[str, Any]) -> list[str]:
     """What a reader of the figure must know besides: a partial copy, clips left out, crossings."""
     texts = [crossval["note"]] if crossval["note"] else []
+    if watched := crossval.get("watched"):
+        epochs = ", ".join(map(str, watched["epochs"]))
+        texts.append(
+            f"best epoch on the test fold: {percent(watched['accuracy_mean'])} (epoch"
+            f"{'s' if len(watched['epochs']) > 1 else ''} {epochs}); it was chosen on the test "
+            "fold and is therefore no result"
+        )
     if count := len(crossval["clips_left_out"]):
         texts.append(f"{count} {'clip was' if count == 1 else 'clips were'} left out")
     if count := len(crossval["crossings"]):
@@ -238,9 +260,10 @@ def _pool(
     measures = _measures(rows, class_names)
     pooled = measures.pop("accuracy")
     columns = ("fold", "accuracy", "macro_f1", "map3", "loss", "clips", "steps", "seconds")
+    extras = [record["extra"] for record in records]
     crossings: list[Any] = []
-    for record in records:
-        new = record["extra"].get("crossings", ())
+    for extra in extras:
+        new = extra.get("crossings", ())
         crossings += [crossing for crossing in new if crossing not in crossings]
     about = {"note": "", "clips_left_out": [], **about}
     return {
@@ -248,8 +271,14 @@ def _pool(
         "accuracy_std": float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else 0.0,
         "accuracy_pooled": pooled,
         "ci95": metrics.bootstrap_interval(rows.predicted == rows.labels, rows.groups),
-        "protocol": _protocol([r["fold"] for r in records], bool(about.get("publisher_folds"))),
-        "folds": [{column: record[column] for column in columns} for record in records],
+        "weights": extras[0].get("weights", "last"),
+        "watched": _watched(extras),
+        "protocol": _protocol(records, bool(about.get("publisher_folds"))),
+        "folds": [
+            {column: record[column] for column in columns}
+            | {key: extra.get(key) for key in ("weights_epoch", "watched")}
+            for record, extra in zip(records, extras, strict=True)
+        ],
         **measures,
         "clips_used": len(rows.labels),
         "groups": len(np.unique(rows.groups)),
@@ -259,11 +288,25 @@ def _pool(
     }
 
 
-def _protocol(folds: Sequence[int], publisher_folds: bool) -> str:
+def _watched(extras: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Mean and epochs of the folds' best accuracies on the test fold, where all were watched."""
+    watched = [extra["watched"] for extra in extras if extra.get("watched")]
+    if len(watched) < len(extras):
+        return None
+    return {
+        "accuracy_mean": float(np.mean([best["accuracy"] for best in watched])),
+        "epochs": [best["epoch"] for best in watched],
+    }
+
+
+def _protocol(records: Sequence[Mapping[str, Any]], publisher_folds: bool) -> str:
     whose = "the publisher's" if publisher_folds else "our own, divided by source recording"
-    listed = ", ".join(map(str, folds))
+    listed = ", ".join(str(record["fold"]) for record in records)
+    monitor = records[0]["extra"].get("monitor")
+    best = f"that were best on the validation split by {monitor}"
+    which = best if monitor else "of the last step"
     return (
-        f"Weights of the last step, on test fold{'s' if len(folds) > 1 else ''} {listed}; nothing "
+        f"Weights {which}, on test fold{'s' if len(records) > 1 else ''} {listed}; nothing "
         f"was chosen with a test fold's clips; the folds are {whose}."
     )
 

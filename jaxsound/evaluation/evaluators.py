@@ -28,7 +28,8 @@ class Classification:
 
     Attributes:
       name: of the split, used for metric names.
-      every: steps between runs; 0 for only when called.
+      every: steps between runs; 0 for none.
+      last: a step at which it runs in any case; 0 for none.
       clips: for each fold, the indices of its clips.
       labels: of all clips of the store, `[N]`.
       batches: for each fold, a function from batch number to host batch.
@@ -40,6 +41,7 @@ class Classification:
 
     name: str
     every: int
+    last: int
     clips: list[np.ndarray]
     labels: np.ndarray
     batches: list[Callable[[int], dict[str, np.ndarray]]]
@@ -50,12 +52,8 @@ class Classification:
 
     def due(self, step: int) -> bool:
         """Whether the schedule asks for a run before this step."""
-        return bool(self.every and step and step % self.every == 0 and self.has_clips)
-
-    @property
-    def has_clips(self) -> bool:
-        """Whether every fold has clips in this split."""
-        return all(map(len, self.clips))
+        scheduled = step == self.last or (self.every and step % self.every == 0)
+        return bool(step and scheduled and all(map(len, self.clips)))
 
     def __call__(self, state: Any, step: int) -> list[Predictions]:
         """Predictions for each fold.

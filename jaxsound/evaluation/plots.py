@@ -14,13 +14,14 @@ import numpy as np
 
 Curve = list[tuple[int, float]]
 
-PANELS = (  # title, tag of the thin line, tag of the strong one
-    ("loss", "train/loss", "validation/loss"),
-    ("accuracy", "train/accuracy", "validation/accuracy"),
-    ("learning rate", "train/learning_rate", ""),
-    ("gradient norm", "train/gradient_norm", ""),
-    ("clips per second", "train/clips_per_second", ""),
+PANELS = (  # title, tags
+    ("loss", "train/loss", "validation/loss", "test/loss"),
+    ("accuracy", "train/accuracy", "validation/accuracy", "test/accuracy"),
+    ("learning rate", "train/learning_rate"),
+    ("gradient norm", "train/gradient_norm"),
+    ("clips per second", "train/clips_per_second"),
 )
+LINES = {"train": "thin", "validation": "strong", "test": "watched"}
 MAX_POINTS = 200  # of a curve; more cannot be seen
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 360, 210, 48, 10, 26, 22
 
@@ -34,12 +35,10 @@ def curve_panels(folds: Mapping[int, Sequence[Mapping[str, Any]]]) -> list[str]:
     panels = []
     for title, *tags in PANELS:
         curves = [
-            (fold, tag, _thin(_curve(lines, tag)))
-            for tag in tags
-            if tag
-            for fold, lines in folds.items()
+            (fold, tag, _thin(_curve(lines, tag))) for tag in tags for fold, lines in folds.items()
         ]
-        if curves := [curve for curve in curves if curve[2]]:
+        # One point of the test split is the result and not a curve.
+        if curves := [c for c in curves if len(c[2]) > c[1].startswith("test/")]:
             panels.append(_panel(title, curves))
     return panels
 
@@ -186,7 +185,7 @@ def _panel(title: str, curves: Sequence[tuple[int, str, Curve]]) -> str:
         points = " ".join(
             f"{across * step / last:.1f},{down * (1 - value / top):.1f}" for step, value in curve
         )
-        kind = "strong" if tag.startswith("validation/") else "thin"
+        kind = LINES[tag.partition("/")[0]]
         parts.append(f'<polyline class="{kind}" points="{points}"><title>{tag}, fold {fold}')
         parts.append("</title></polyline>")
     return "".join(parts) + "</svg></svg>"

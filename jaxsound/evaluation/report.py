@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from jaxsound.errors import UserError
-from jaxsound.evaluation import crossval, metrics, plots
+from jaxsound.evaluation import crossval, curves, metrics, plots
 from jaxsound.evaluation.crossval import percent
 from jaxsound.evaluation.plots import confusion_figure, spectrogram_figure
 
@@ -59,6 +59,7 @@ svg.curves { width: 100%; max-width: 30rem; font-size: 11px; }
 .curves polyline { fill: none; stroke-linejoin: round; }
 .curves .thin { stroke: var(--soft); stroke-width: 1; opacity: .55; }
 .curves .strong { stroke: var(--blue); stroke-width: 1.6; opacity: .85; }
+.curves .watched { stroke: var(--red); stroke-width: 1; opacity: .7; }
 .key i { display: inline-block; width: 1.4rem; height: 0; border-top: 2px solid; margin: 0 .35rem
   .25rem .8rem; }
 .confusion { display: block; margin-top: .5rem; }
@@ -98,8 +99,8 @@ def write_report(workdir: str | os.PathLike[str]) -> Path:
         raise UserError(f"{path} is not whole; run the experiment's command again") from None
     names = result["class_names"]
     rows = crossval.read_predictions(workdir / "predictions.csv", names)
-    curves = {
-        fold["fold"]: _read_lines(workdir / f"fold_{fold['fold']}" / "metrics.jsonl")
+    lines = {
+        fold["fold"]: curves.read(workdir / f"fold_{fold['fold']}" / "metrics.jsonl")
         for fold in result["folds"]
     }
     dataset = (result.get("config") or {}).get("data", {}).get("name", "")
@@ -107,7 +108,7 @@ def write_report(workdir: str | os.PathLike[str]) -> Path:
     sections = [
         _headline(result, title),
         _section("Folds", _folds(result)),
-        _section("Curves", _curves(curves)),
+        _section("Curves", _curves(lines)),
         _section("Confusion", _confusion(np.array(result["confusion"]), names)),
         _section("Classes", _classes(result)),
         _section("Worst mistakes", _worst(rows, names)),
@@ -124,13 +125,11 @@ def write_report(workdir: str | os.PathLike[str]) -> Path:
 
 
 def _headline(result: Mapping[str, Any], title: str) -> str:
-    mean, folds = percent(result["accuracy_mean"]), result["folds"]
+    mean, spread = percent(result["accuracy_mean"]), crossval.spread(result)
     low, high = result["ci95"]
-    if len(folds) > 1:
-        spread = f"± {100 * result['accuracy_std']:.1f} over {len(folds)} folds"
+    if len(result["folds"]) > 1:
         meaning = "Mean test accuracy over the folds ± their sample standard deviation."
     else:
-        spread = f"on fold {folds[0]['fold']} alone"
         meaning = "Test accuracy of one fold: no spread is known."
     facts = {
         f"pooled over {result['clips_used']:,} test clips": percent(result["accuracy_pooled"]),
@@ -142,6 +141,8 @@ def _headline(result: Mapping[str, Any], title: str) -> str:
         "macro recall": percent(result["macro_recall"]),
         "mAP@3": f"{result['map3']:.3f}",
     }
+    if watched := result.get("watched"):
+        facts["best epoch on the test fold: no result"] = percent(watched["accuracy_mean"])
     told = "".join(f"<div><b>{fact}</b><span>{name}</span></div>" for name, fact in facts.items())
     notes = "".join(f'<p class="note">{escape(text)}</p>' for text in crossval.remarks(result))
     return (
@@ -164,10 +165,13 @@ def _folds(result: Mapping[str, Any]) -> str:
 def _curves(folds: Mapping[int, Sequence[Mapping[str, Any]]]) -> str:
     if not (panels := plots.curve_panels(folds)):
         return ""
-    key = (
-        '<p class="key">against the step, a line a fold:'
-        '<i style="color: var(--soft)"></i>training<i style="color: var(--blue)"></i>validation</p>'
+    names = {"soft": "training", "blue": "validation"}
+    if any('class="watched"' in panel for panel in panels):
+        names["red"] = "test fold, watched only"
+    lines = "".join(
+        f'<i style="color: var(--{colour})"></i>{name}' for colour, name in names.items()
     )
+    key = f'<p class="key">against the step, a line a fold:{lines}</p>'
     return f'{key}<div class="panels">{"".join(panels)}</div>'
 
 
@@ -281,17 +285,3 @@ def _flat(tree: Mapping[str, Any], above: str = "") -> Iterable[tuple[str, Any]]
             yield from _flat(value, f"{above}{key}.")
         else:
             yield f"{above}{key}", value
-
-
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a `metrics.jsonl`; [] where there is none."""
-    lines = []
-    if path.exists():
-        for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                line = json.loads(text)
-            except json.JSONDecodeError:  # torn by a kill
-                continue
-            if isinstance(line, dict) and "step" in line:
-                lines.append(line)
-    return lines

@@ -1,6 +1,7 @@
 """From the feature store to batches, in an order that Grain decides.
 
-Both ways of feeding the device read the same index batches `{clip, start}`. In `stream` mode the
+Both ways of feeding the device read the same index batches `{clip, start}`, with augmented copies
+`{clip, start, plain}`. In `stream` mode the
 host cuts and pads the crops and sends them; in `resident` mode all frames are on the device once
 and only the rows where crops begin are sent. Shapes: B batch, T frames, M features.
 """
@@ -51,19 +52,26 @@ class Feed:
         first = jax.process_index() * share
         self.local = slice(first, first + share)
 
-    def train_iterator(self, clips: Clips, frames: int, seed: int) -> grain.DatasetIterator:
+    def train_iterator(
+        self, clips: Clips, frames: int, seed: int, copies: int = 0
+    ) -> grain.DatasetIterator:
         """Shuffled, endless batches of random crops of at most `frames` frames.
 
-        The order depends on `seed` and the clips alone, not on the mode, threads or hosts. The
-        iterator's state goes into the checkpoint; `close` it at the end.
+        With `copies` an epoch has every clip once plain, where the batch's `plain [B]` is True,
+        and `copies` times for augmentation. The order depends on `seed` and the clips alone, not
+        on the mode, threads or hosts. The iterator's state goes into the checkpoint; `close` it
+        at the end.
         """
+        clips = np.asarray(clips, np.int64)
 
-        def crop(clip: Clips, rng: np.random.Generator) -> HostBatch:
+        def crop(element: Clips, rng: np.random.Generator) -> HostBatch:
+            clip = clips[element % len(clips)]
             spare = np.maximum(self.store.lengths[clip] - frames, 0)
-            return {"clip": clip, "start": rng.integers(0, spare + 1)}
+            index = {"clip": clip, "start": rng.integers(0, spare + 1)}
+            return index | {"plain": element < len(clips)} if copies else index
 
         order = (
-            grain.MapDataset.source(np.asarray(clips, np.int64))
+            grain.MapDataset.source(np.arange(len(clips) * (1 + copies)))
             .seed(seed)
             .shuffle()
             .repeat()
@@ -108,6 +116,8 @@ class Feed:
             "label": self.store.labels[clip].astype(np.int32),
             "mask": mask,
         }
+        if "plain" in index:
+            batch["plain"] = index["plain"][self.local]
         if self.frames is not None:
             return batch | {"row": row.astype(np.int32)}
         return batch | {"features": self._crops(row, length, frames)}
@@ -126,15 +136,19 @@ def fits(store: Store, config: Any) -> bool:
     return config.data.feed == "resident"
 
 
-def normalisation(store: Store, clips: Clips, mode: str) -> tuple[np.ndarray, np.ndarray]:
+def normalisation(
+    store: Store, clips: Clips, mode: str, fixed: tuple[float, float] = (0.0, 1.0)
+) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation `[M]` float32 over the valid frames of these clips alone.
 
     Args:
-      mode: "per_bin", "global" (one value for all bins) or "none" (0 and 1).
+      mode: "per_bin", "global" (one value for all bins), "fixed" or "none" (0 and 1).
+      fixed: mean and standard deviation of all bins where the mode is "fixed".
     """
     width = store.frames.shape[1]
-    if mode == "none":
-        return np.zeros(width, np.float32), np.ones(width, np.float32)
+    if mode in ("none", "fixed"):
+        known = fixed if mode == "fixed" else (0.0, 1.0)
+        return np.full(width, known[0], np.float32), np.full(width, known[1], np.float32)
     total, squares, count = np.zeros(width), np.zeros(width), 0
     for clip in clips:
         frames = store.frames[store.offsets[clip] : store.offsets[clip + 1]].astype(np.float64)

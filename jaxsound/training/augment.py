@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 Array = jax.Array
+CROP_STREAM = 0x62696E73  # far from the small numbers that splitting a key uses
 
 
 def _bands(key: Array, count: int, size: Array, share: float, total: int) -> Array:
@@ -62,7 +63,7 @@ def gain(key: Array, features: Array, length: Array, scale: Array, decibels: flo
     """Adds up to `decibels` either way to each clip of normalised log-mels.
 
     Args:
-      scale: `[M]` decibels per unit of the normalised features.
+      scale: `[M]`, or `[B, 1, M]`, decibels per unit of the normalised features.
     """
     offset = jax.random.uniform(key, length.shape, minval=-decibels, maxval=decibels)
     valid = jnp.arange(features.shape[1])[None, :] < length[:, None]
@@ -85,6 +86,28 @@ def mixup(
     return features, jnp.maximum(length, length[other]), label
 
 
+def crop_bins(key: Array, features: Array, scale: Array, bins: int) -> tuple[Array, Array]:
+    """A random run of `bins` of the M bins, one for each example.
+
+    It belongs to the `data` section: plain copies are cropped too, and evaluation takes the
+    middle.
+
+    Args:
+      key: PRNG key, which `augment` may use as well.
+      features: `[B, T, M]`.
+      scale: `[M]`, what the features were divided by.
+      bins: at most M.
+
+    Returns:
+      Features `[B, T, bins]` and their scale `[B, 1, bins]`.
+    """
+    batch, _, total = features.shape
+    key = jax.random.fold_in(key, CROP_STREAM)
+    start = jax.random.randint(key, (batch, 1, 1), 0, total - bins + 1)
+    index = start + jnp.arange(bins)
+    return jnp.take_along_axis(features, index, axis=2), scale[index]
+
+
 def augment(
     config: Any, key: Array, features: Array, length: Array, label: Array, scale: Array
 ) -> tuple[Array, Array, Array]:
@@ -96,7 +119,7 @@ def augment(
       features: normalised, `[B, T, M]` float32.
       length: `[B]` int32.
       label: `[B, C]` float32.
-      scale: `[M]`, what the features were divided by.
+      scale: `[M]`, or `[B, 1, M]`, what the features were divided by.
 
     Returns:
       features, length, label.

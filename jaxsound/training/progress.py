@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -35,6 +35,8 @@ class Progress:
         log_every: int,
         learning_rate: Any,
         enabled: bool,
+        wandb: str = "",
+        config: Mapping[str, Any] | None = None,
     ):
         """Opens a writer for each fold.
 
@@ -46,11 +48,19 @@ class Progress:
           seconds: already spent.
           batch_size: clips per step and fold.
           log_every: steps between writes.
-          learning_rate: function of the number of updates done.
+          learning_rate: function of the number of updates done; times a step's own scale.
           enabled: False on every host but the first.
+          wandb: Weights & Biases project to write to as well; '' for none.
+          config: what is shown there.
         """
         self.writers = [
-            make_writer(directory / f"fold_{fold}", enabled=enabled, resume_step=start)
+            make_writer(
+                directory / f"fold_{fold}",
+                enabled=enabled,
+                resume_step=start,
+                wandb=wandb,
+                config=config,
+            )
             for fold in folds
         ]
         self.total = total
@@ -84,7 +94,13 @@ class Progress:
         if previous is not None:
             self._write(*previous)
         if step == self.total:
-            self._write(step, metrics)
+            self.finish()
+
+    def finish(self) -> None:
+        """Writes the last step's metrics. The step may come early, by early stopping."""
+        if self.pending is not None:
+            self.total = self.bar.total = self.pending[0]
+            self._write(*self.pending)
             self.pending = None
 
     def _write(self, step: int, metrics: dict[str, jax.Array]) -> None:
@@ -92,11 +108,9 @@ class Progress:
         if step % self.log_every and step != self.total:
             return
         values = {name: np.atleast_1d(np.asarray(value)) for name, value in metrics.items()}
-        common = {
-            "learning_rate": float(self.learning_rate(step - 1)),
-            **self._speed(step),
-            **_device_memory(),
-        }
+        scale = values.pop("learning_rate_scale", np.ones(len(self.writers)))
+        values["learning_rate"] = float(self.learning_rate(step - 1)) * scale
+        common = {**self._speed(step), **_device_memory()}
         for i, writer in enumerate(self.writers):
             scalars = {name: float(value[i]) for name, value in values.items()} | common
             writer.write_scalars(step, {f"train/{name}": v for name, v in scalars.items()})

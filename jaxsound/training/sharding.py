@@ -89,6 +89,11 @@ class Placement:
         """Compiles `(state, batch) -> logits`, gathered to every device."""
         return jax.jit(self._over_folds(step), out_shardings=self.replicated)
 
+    def jit_observe(self, observe: Callable[..., Any]) -> Callable[..., Any]:
+        """Compiles `(state, value) -> state`, donating the state; a value for each fold."""
+        each = jax.vmap(observe) if self.stacked else observe
+        return jax.jit(each, donate_argnums=0, out_shardings=self.replicated)
+
     def _over_folds(self, step: Callable[..., Any]) -> Callable[..., Any]:
         if not self.stacked:
             return step

@@ -35,14 +35,24 @@ class TrainState:
     mean: Array  # [M] normalisation, from the training split
     std: Array  # [M]
     class_weight: Array  # [C]
+    selection: Any = None  # what validation showed, where an option asks for it (`selection.py`)
 
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """The static half of a model. `apply` is pure."""
+    """The static half of a model. `apply` is pure.
+
+    Attributes:
+      graph: NNX's.
+      classes: C.
+      features: M of its input; wider batches are cropped to it.
+      convolves: whether it has convolutions, which XLA runs slowly inside loops on CPU.
+    """
 
     graph: Any
     classes: int
+    features: int
+    convolves: bool = True
 
     def apply(
         self,
@@ -91,7 +101,8 @@ def build_network(
     )
     graph, *parts = nnx.split(model, nnx.Param, nnx.BatchStat)
     params, stats = parts
-    return Network(graph, classes), params, stats
+    convolves = any(isinstance(module, nnx.Conv) for _, module in nnx.iter_modules(model))
+    return Network(graph, classes, features, convolves), params, stats
 
 
 def create_state(

@@ -1,10 +1,12 @@
 """The two compiled functions: one training step, and logits for evaluation.
 
-A batch is `{features [B, T, M], length [B], label [B] or [B, C], mask [B]}`. In resident mode
+A batch is `{features [B, T, M], length [B], label [B] or [B, C], mask [B]}`; with augmented copies
+also `plain [B]`, True for the examples that are not augmented. In resident mode
 `features` is replaced by `frames [N, M]`, all frames of the data set on the device, and
 `row [B]`, where each clip's crop begins; `gather` makes the first form of the second.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxsound.training import losses
-from jaxsound.training.augment import augment
+from jaxsound.training.augment import augment, crop_bins
 from jaxsound.training.state import Network, TrainState
 
 Array = jax.Array
@@ -49,6 +51,8 @@ def make_train_step(
       frames: T of a training batch.
     """
     parts = config.optimizer.accumulate
+    # A convolution inside a loop is 10 to 20 times slower on CPU (jax issue 12868).
+    unroll = parts == 1 or (network.convolves and jax.default_backend() == "cpu")
 
     def loss_of(params: Any, stats: Any, part: Batch, weight: Array, key: Array) -> Any:
         logits, stats = network.apply(
@@ -74,8 +78,7 @@ def make_train_step(
         split = jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch)
         xs = (split, jax.random.split(key, parts))
         carry = (state.stats, zero)
-        if parts == 1 or jax.default_backend() == "cpu":
-            # A convolution inside a loop is 10 to 20 times slower on CPU (jax issue 12868).
+        if unroll:
             for i in range(parts):
                 carry, _ = add_part(carry, jax.tree.map(lambda x, i=i: x[i], xs))
         else:
@@ -83,30 +86,43 @@ def make_train_step(
         stats, total = carry
         return stats, jax.tree.map(lambda x: x / parts, total)
 
+    def prepare(state: TrainState, batch: Batch, key: Array) -> Batch:
+        """Normalised, cropped in frequency and augmented."""
+        length, scale = batch["length"], state.std
+        features = normalise(gather(batch, frames), length, state.mean, scale)
+        label = losses.soft_labels(batch["label"], network.classes)
+        if network.features < features.shape[-1]:
+            features, scale = crop_bins(key, features, scale, network.features)
+        plain = {"features": features, "length": length, "label": label}
+        found = augment(config.augment, key, features, length, label, scale)
+        augmented = dict(zip(plain, found, strict=True))
+        if "plain" not in batch:
+            return augmented
+
+        def choose(a: Array, b: Array) -> Array:
+            return jnp.where(batch["plain"].reshape(-1, *(1 for _ in a.shape[1:])), a, b)
+
+        return jax.tree.map(choose, plain, augmented)
+
     def step(state: TrainState, batch: Batch, key: Array) -> tuple[TrainState, Metrics]:
         augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
-        length = batch["length"]
-        features = normalise(gather(batch, frames), length, state.mean, state.std)
-        label = losses.soft_labels(batch["label"], network.classes)
-        features, length, label = augment(
-            config.augment, augment_key, features, length, label, state.std
-        )
-        augmented = {"features": features, "length": length, "label": label}
-        stats, (grads, loss, accuracy) = gradients(state, augmented, dropout_key)
+        prepared = prepare(state, batch, augment_key)
+        stats, (grads, loss, accuracy) = gradients(state, prepared, dropout_key)
+        metrics = {"loss": loss, "accuracy": accuracy, "gradient_norm": optax.tree.norm(grads)}
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        if state.selection is not None:
+            scale = metrics["learning_rate_scale"] = state.selection.scale
+            updates = jax.tree.map(lambda update: update * scale, updates)
         params = optax.apply_updates(state.params, updates)
-        new = TrainState(
+        new = dataclasses.replace(
+            state,
             step=state.step + 1,
             params=params,
             stats=stats,
             opt_state=opt_state,
             ema=_average(state.ema, params, state.step, config.optimizer.ema),
-            mean=state.mean,
-            std=state.std,
-            class_weight=state.class_weight,
         )
-        norm = optax.tree.norm(grads)
-        return new, {"loss": loss, "accuracy": accuracy, "gradient_norm": norm}
+        return new, metrics
 
     return step
 
@@ -120,11 +136,16 @@ def _average(ema: Any, params: Any, step: Array, decay: float) -> Any:
 
 
 def make_eval_step(network: Network, frames: int) -> Callable[[TrainState, Batch], Array]:
-    """A pure `(state, batch) -> logits [B, C]`, by the averaged weights where there are any."""
+    """A pure `(state, batch) -> logits [B, C]`, by the averaged weights where there are any.
+
+    A network of fewer features than the batch has is given the middle ones.
+    """
 
     def step(state: TrainState, batch: Batch) -> Array:
         params = state.params if state.ema is None else state.ema
         features = normalise(gather(batch, frames), batch["length"], state.mean, state.std)
+        first = (features.shape[-1] - network.features) // 2
+        features = features[..., first : first + network.features]
         return network.apply(params, state.stats, features, batch["length"], train=False)[0]
 
     return step

@@ -14,6 +14,7 @@ import numpy as np
 from jaxsound import __version__
 from jaxsound.errors import UserError
 from jaxsound.features.store import Store
+from jaxsound.training import selection
 
 # Changing these between two starts changes neither the numbers nor what the directory means.
 HARMLESS = frozenset(
@@ -23,6 +24,8 @@ HARMLESS = frozenset(
         "log_every",
         "eval_every",
         "checkpoint_every",
+        "watch_test",
+        "wandb",
         "data.manual_dir",
         "data.cache_dir",
         "data.feed",
@@ -42,10 +45,12 @@ def check(directory: Path, config: ml_collections.ConfigDict) -> None:
     if old is None:
         return
     before, now = _flat(old["config"]), _flat(json.loads(config.to_json()))
+    # Where training follows the validation split, how often it looks matters.
+    harmless = HARMLESS - {"eval_every"} if selection.needed(config) else HARMLESS
     wrong = [
         f"config.{key}={before.get(key)!r} there and {now.get(key)!r} now"
         for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and key not in HARMLESS
+        if before.get(key) != now.get(key) and key not in harmless
     ]
     if wrong:
         raise UserError(
@@ -141,13 +146,18 @@ def checkpoints(directory: Path, folds: list[int]) -> Path:
 
 
 def about_checkpoint(
-    config: ml_collections.ConfigDict, store: Store, folds: list[int]
+    config: ml_collections.ConfigDict, store: Store, folds: list[int], frames: int
 ) -> dict[str, Any]:
-    """What inference needs beside the state, as JSON: config, class names, sizes, version."""
+    """What inference needs beside the state, as JSON: config, class names, sizes, version.
+
+    `features` are the frontend's columns, of which the network may see `config.data.crop_bins`;
+    `frames` is the longest stretch of a clip that evaluation sees.
+    """
     return {
         "config": json.loads(config.to_json()),
         "class_names": list(store.class_names),
         "features": int(store.frames.shape[1]),
+        "frames": frames,
         "folds": folds,
         "jaxsound": __version__,
     }

@@ -104,6 +104,45 @@ def test_a_crossing_is_listed_once_and_the_rest_is_told(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "crossval.json").read_text(encoding="utf-8")) == result
 
 
+def test_a_figure_says_whose_weights_it_is_of(tmp_path: Path) -> None:
+    last = run(tmp_path / "last", make_fold(1), make_fold(2))
+    assert crossval.headline(last).endswith("over 2 folds, last step")
+    assert "Weights of the last step" in last["protocol"]
+    best = [
+        dataclasses.replace(
+            make_fold(k), extra={"weights": "best", "monitor": "loss", "weights_epoch": 10 * k}
+        )
+        for k in (1, 2)
+    ]
+    result = run(tmp_path / "best", *best)
+    assert crossval.headline(result).endswith("best on validation (epochs 10, 20)")
+    assert "best on the validation split by loss" in result["protocol"]
+    assert "last step" not in crossval.format_table(result)
+    assert [fold["weights_epoch"] for fold in result["folds"]] == [10, 20]
+    alone = crossval.gather(tmp_path / "best", [2], {})
+    assert crossval.headline(alone).endswith("on fold 2 alone, best on validation (epoch 20)")
+
+
+def test_the_best_epoch_on_the_test_fold_is_told_apart_and_called_no_result(
+    tmp_path: Path,
+) -> None:
+    watched = [
+        dataclasses.replace(
+            make_fold(k), extra={"watched": {"accuracy": k / 4, "step": 30 * k, "epoch": 3 * k}}
+        )
+        for k in (2, 3)
+    ]
+    result = run(tmp_path, *watched)
+    assert result["watched"] == {"accuracy_mean": pytest.approx(0.625), "epochs": [6, 9]}
+    (told,) = [text for text in crossval.remarks(result) if "62.5 %" in text]
+    assert "best epoch on the test fold" in told
+    assert "no result" in told
+    assert told in crossval.format_table(result)
+    assert "62.5 %" not in crossval.headline(result)
+    half = run(tmp_path / "half", watched[0], make_fold(3))
+    assert half["watched"] is None
+
+
 def test_the_files_are_json_that_every_reader_reads(tmp_path: Path) -> None:
     run(tmp_path, make_fold(1))
 

@@ -118,6 +118,31 @@ def test_one_fold_no_curves_and_no_mistakes(tmp_path: Path) -> None:
     assert "Curves" not in page.text
 
 
+def test_a_watched_test_fold_is_shown_beside_the_figure_and_is_no_result(tmp_path: Path) -> None:
+    make_run(tmp_path, ["dog", "cat"])
+    plain = report.write_report(tmp_path).read_text(encoding="utf-8")
+    assert "last step" in plain
+    assert "best epoch on the test fold" not in plain
+    for fold in (1, 2):
+        path = tmp_path / f"fold_{fold}.json"
+        record = json.loads(path.read_text())
+        record["extra"] = {"watched": {"accuracy": 0.91, "step": 20, "epoch": 2}}
+        path.write_text(json.dumps(record))
+        with (tmp_path / f"fold_{fold}" / "metrics.jsonl").open("a") as file:
+            file.write("\n")
+            file.writelines(
+                json.dumps({"step": step, "test/accuracy": 0.9}) + "\n" for step in (20, 40)
+            )
+    crossval.gather(tmp_path, [1, 2], {})
+    html = report.write_report(tmp_path).read_text(encoding="utf-8")
+    text = Page(html).text
+    assert "91.0 %" in text
+    assert re.search(r"best epoch on the test fold: 91\.0 % .*no result", text)
+    assert html.count('class="watched"') == 2
+    assert "test fold, watched only" in text
+    assert 'class="watched"' not in plain
+
+
 def test_without_a_result_there_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"crossval\.json is missing"):
         report.write_report(tmp_path)

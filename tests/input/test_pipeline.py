@@ -29,8 +29,10 @@ def small_config(model: str = "transformer", **changes: Any) -> ml_collections.C
     config.optimizer.ema = 0.9
     if model == "transformer":
         config.model.update({"width": 16, "depth": 1, "stem_channels": (4, 8), "drop_path": 0.1})
-    else:
+    elif model == "cnn":
         config.model.update({"channels": (4, 8), "dropout": 0.1})
+    else:
+        config.model.update({"dims": 1, "layers": ("mean",)})
     config.update_from_flattened_dict(changes)
     return config
 
@@ -58,7 +60,7 @@ def losses_of(experiment: Experiment, group: list[int]) -> np.ndarray:
         rows.append(np.atleast_1d(np.asarray(metrics["loss"])))
     for iterator in iterators:
         iterator.close()
-    test = evaluator(experiment, group, "test", every=0)(current, STEPS)
+    test = evaluator(experiment, group, "test")(current, STEPS)
     assert all(len(part.logits) == len(part.clips) == 20 for part in test)
     return np.concatenate([np.stack(rows).ravel(), *(part.logits.ravel() for part in test)])
 
@@ -181,3 +183,63 @@ def test_accumulated_gradients_equal_one_batch_without_batch_norm(tiny_store: St
         for n in (1, 4)
     ]
     np.testing.assert_allclose(found[0][:STEPS], found[1][:STEPS], rtol=1e-4, atol=1e-5)
+
+
+def test_copies_make_an_epoch_of_each_clip_once_plain_and_the_rest_augmented(
+    tiny_store: Store,
+) -> None:
+    clips, copies = np.arange(0, 60, 60 // 24)[:24], 3
+    store = dataclasses.replace(tiny_store, labels=np.arange(60, dtype=np.int32))
+    iterator = feed_of(store).train_iterator(clips, 16, seed=3, copies=copies)
+    for _ in range(2):
+        batches = [next(iterator) for _ in range(len(clips) * (1 + copies) // 8)]
+        label, plain = (np.concatenate([b[key] for b in batches]) for key in ("label", "plain"))
+        np.testing.assert_array_equal(np.sort(label[plain]), clips)
+        np.testing.assert_array_equal(np.sort(label[~plain]), np.repeat(clips, copies))
+        assert 0 < plain[:48].sum() < 24  # mixed, not one after the other
+    assert "plain" not in next(feed_of(store).train_iterator(clips, 16, seed=3))
+
+
+def test_copies_count_as_steps_of_an_epoch(tiny_store: Store) -> None:
+    steps = [
+        experiment_of(small_config("stack", **{"augment.copies": c}), tiny_store).steps_per_epoch
+        for c in (0, 2)
+    ]
+    assert steps[1] == pytest.approx(3 * steps[0], abs=2)
+
+
+def test_exact_frames_are_those_of_every_batch_and_the_middle_in_evaluation(
+    tiny_store: Store,
+) -> None:
+    for frames in (10, 50):  # the longest clip has 40
+        config = small_config("stack", **{"data.frames": frames})
+        experiment = experiment_of(config, tiny_store)
+        assert experiment.crop_frames == experiment.pad_frames == frames
+        batch = next(feed_of(tiny_store).train_iterator(np.arange(60), frames, seed=0))
+        assert batch["features"].shape == (8, frames, 8)
+    test = feed_of(tiny_store).eval_batches(np.arange(60), 10)(0)
+    for clip in range(8):
+        length, first = tiny_store.lengths[clip], tiny_store.offsets[clip]
+        start = first + max(length - 10, 0) // 2
+        valid = min(length, 10)
+        np.testing.assert_array_equal(
+            test["features"][clip, :valid], tiny_store.frames[start : start + valid]
+        )
+
+
+def test_fixed_normalisation_is_the_configuration_s(tiny_store: Store) -> None:
+    changes = {"data.normalize": "fixed", "data.fixed_mean": -8.8, "data.fixed_std": 20.9}
+    current = initial_state(experiment_of(small_config("stack", **changes), tiny_store), 1)
+    np.testing.assert_array_equal(current.mean, np.full(8, -8.8, np.float32))
+    np.testing.assert_array_equal(current.std, np.full(8, 20.9, np.float32))
+
+
+def test_cropped_bins_and_copies_feed_alike_from_host_and_device(tiny_store: Store) -> None:
+    changes = {"data.crop_bins": 6, "augment.copies": 1, "augment.time_roll": False}
+    found = [
+        losses_of(
+            experiment_of(small_config("stack", **changes, **{"data.feed": feed}), tiny_store), [1]
+        )
+        for feed in ("stream", "resident")
+    ]
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-5, atol=1e-6)

@@ -39,20 +39,20 @@ def test_weighted_mean_of_nothing_is_zero() -> None:
 
 def test_schedule_warms_up_to_the_peak_and_ends_at_zero() -> None:
     config = default_config("cnn").optimizer
-    rate = optim.schedule(config, 100)
+    rate = optim.schedule(config, 100, 10)
     values = [float(rate(step)) for step in range(101)]
     assert values[0] == 0
     assert np.argmax(values) == 5
     np.testing.assert_allclose(max(values), config.peak_lr)
     np.testing.assert_allclose(values[-1], 0, atol=1e-9)
     config.warmup_fraction = 0.0
-    np.testing.assert_allclose(float(optim.schedule(config, 1)(0)), config.peak_lr)
+    np.testing.assert_allclose(float(optim.schedule(config, 1, 1)(0)), config.peak_lr)
 
 
 def test_weight_decay_leaves_biases_and_scales_alone() -> None:
     config = default_config("cnn").optimizer
     params = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
-    optimizer = optim.make_optimizer(config, 10)
+    optimizer = optim.make_optimizer(config, 10, 10)
     state = optimizer.init(params)
     zero = {"kernel": jnp.zeros((2, 2)), "bias": jnp.zeros(2)}
     for _ in range(3):

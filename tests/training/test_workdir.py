@@ -56,3 +56,20 @@ def test_a_torn_record_and_a_file_in_the_way_are_one_line(
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UserError, match="cannot be read"):
         workdir.check(tmp_path, config)
+
+
+def test_how_often_validation_is_looked_at_matters_where_training_follows_it(
+    tiny_store: Store, tmp_path: Path
+) -> None:
+    for select, harmless in (("last", True), ("best", False)):
+        config = default_config("cnn")
+        config.select = select
+        workdir.claim(tmp_path / select, config, tiny_store)
+        config.watch_test = True
+        workdir.check(tmp_path / select, config)
+        config.eval_every = 3
+        if harmless:
+            workdir.check(tmp_path / select, config)
+        else:
+            with pytest.raises(UserError, match="eval_every"):
+                workdir.check(tmp_path / select, config)
