@@ -38,9 +38,9 @@ class AudioFolder(Builder):
                 "columns path and label, with --config.data.manual_dir=DIR"
             )
         if folder.is_dir():
-            labelled, own_folds = _from_folders(folder), False
+            labelled, own_folds = from_folders(folder), False
         elif folder.is_file():
-            labelled, own_folds = _from_csv(folder)
+            labelled, own_folds = from_csv(folder)
         else:
             raise UserError(f"data.manual_dir={folder}: no such folder or CSV")
         names = sorted({label for _, label in labelled})
@@ -59,7 +59,7 @@ class AudioFolder(Builder):
         return Listing(tuple(clips), tuple(names), publisher_folds=False)
 
 
-def _from_folders(root: Path) -> list[tuple[Clip, str]]:
+def from_folders(root: Path) -> list[tuple[Clip, str]]:
     classes = sorted(path for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
     if len(classes) < 2:
         raise UserError(
@@ -82,7 +82,7 @@ def _from_folders(root: Path) -> list[tuple[Clip, str]]:
     return labelled
 
 
-def _from_csv(table: Path) -> tuple[list[tuple[Clip, str]], bool]:
+def from_csv(table: Path) -> tuple[list[tuple[Clip, str]], bool]:
     rows = read_csv(table, ("path", "label"))
     own_folds = "fold" in rows[0]
     labelled, seen = [], set()

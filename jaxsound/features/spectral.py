@@ -82,6 +82,7 @@ def energies(
     block = -(-total // blocks)
     cut = functools.partial(_hops, count=blocks * block + chunks - 1, hop=hop)
     rows = jax.vmap(functools.partial(cut, lead=_lead(n_fft, len(window))))(waveform)
+
     def one(where: tuple[jax.Array, jax.Array]) -> jax.Array:
         corner = (where[0], where[1], jnp.zeros_like(where[0]))
         piece = jax.lax.dynamic_slice(rows, corner, (1, block + chunks - 1, hop))[0]
