@@ -12,8 +12,8 @@ import pytest
 
 from jaxsound.config import KEYS, default_config, validate
 from jaxsound.errors import UserError
-from jaxsound.keys import MODELS
 from jaxsound.experiment import input_shape
+from jaxsound.keys import MODELS
 from jaxsound.training.state import build_network
 
 CONFIGS = Path(__file__).parents[1] / "configs"

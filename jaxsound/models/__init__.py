@@ -5,6 +5,9 @@ from typing import Any
 from flax import nnx
 
 from jaxsound.models.cnn import CNN
+from jaxsound.models.efficientnet import EfficientNet
+from jaxsound.models.resnet import ResNet
+from jaxsound.models.stack import Stack
 from jaxsound.models.transformer import Transformer
 
 
@@ -22,6 +25,13 @@ def build_model(
     """
     if config.name == "cnn":
         return CNN(config, features=features, classes=classes, rngs=rngs)
+    if config.name == "stack":
+        return Stack(config, features=features, classes=classes, frames=frames, rngs=rngs)
+    if config.name == "resnet":
+        return ResNet(config, features=features, classes=classes, rngs=rngs)
+    if config.name == "efficientnet":
+        return EfficientNet(config, features=features, classes=classes, rngs=rngs)
     if config.name == "transformer":
         return Transformer(config, features=features, classes=classes, frames=frames, rngs=rngs)
-    raise ValueError(f"model.name={config.name!r}: must be 'cnn' or 'transformer'")
+    known = ", ".join(map(repr, ("cnn", "stack", "resnet", "efficientnet", "transformer")))
+    raise ValueError(f"model.name={config.name!r}: must be one of {known}")

@@ -91,7 +91,7 @@ class CNN(nnx.Module):
         run = nnx.remat(Stage.__call__, static_argnums=(3,)) if self.remat else Stage.__call__
         for i, stage in enumerate(self.stages):
             if i:
-                x, length = masking.max_pool(x, length)
+                x, length = masking.halve(x, length)
             x = run(stage, x, length, train)
         pooled = self._pool(x, length)
         pooled = masking.dropout(pooled, self.dropout, train=train, rngs=rngs)

@@ -1,5 +1,6 @@
 """A masked transformer encoder over log-mels."""
 
+import itertools
 from typing import Any
 
 import jax
@@ -79,7 +80,7 @@ class FrameStem(nnx.Module):
 
 
 class Block(nnx.Module):
-    """Pre-norm attention and MLP, each with dropout and stochastic depth."""
+    """Attention and MLP, each with dropout, stochastic depth and a norm before or after."""
 
     def __init__(self, config: Any, drop_path: float, *, rngs: nnx.Rngs):
         dtype, width = jnp.dtype(config.dtype), config.width
@@ -87,6 +88,8 @@ class Block(nnx.Module):
         self.heads = config.heads
         self.rotary = config.positions == "rotary"
         self.first = int(config.pool == "class_token")
+        self.post = config.norm == "post"
+        self.activation = nnx.relu if config.activation == "relu" else nnx.gelu
         self.dropout = config.dropout
         self.drop_path = drop_path
         self.norm_1 = nnx.LayerNorm(width, dtype=dtype, rngs=rngs)
@@ -98,14 +101,16 @@ class Block(nnx.Module):
 
     def __call__(self, x: Array, length: Array, train: bool, rngs: nnx.Rngs | None) -> Array:
         """`[B, T, D]`, `[B]` valid tokens -> `[B, T, D]`, zero past `length`."""
-        for branch in (self._attend, self._mlp):
-            y = masking.dropout(branch(x, length), self.dropout, train=train, rngs=rngs)
+        for branch, norm in ((self._attend, self.norm_1), (self._mlp, self.norm_2)):
+            y = branch(x if self.post else norm(x), length)
+            y = masking.dropout(y, self.dropout, train=train, rngs=rngs)
             x = x + masking.drop_path(y, self.drop_path, train=train, rngs=rngs)
+            x = norm(x) if self.post else x
         return masking.zero_padding(x, length)
 
     def _attend(self, x: Array, length: Array) -> Array:
         batch, tokens, width = x.shape
-        qkv = self.qkv(self.norm_1(x)).reshape(batch, tokens, 3, self.heads, width // self.heads)
+        qkv = self.qkv(x).reshape(batch, tokens, 3, self.heads, width // self.heads)
         q, k, v = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
         if self.rotary:
             q, k = rotate(q, self.first), rotate(k, self.first)
@@ -115,12 +120,12 @@ class Block(nnx.Module):
 
     def _mlp(self, x: Array, length: Array) -> Array:
         # Flattened to [B * T, D]: the gradient of GELU takes half the time on CPU that way.
-        y = self.norm_2(x).reshape(-1, x.shape[-1])
-        return self.down(nnx.gelu(self.up(y))).reshape(x.shape)
+        y = self.up(x.reshape(-1, x.shape[-1]))
+        return self.down(self.activation(y)).reshape(x.shape)
 
 
 class Transformer(nnx.Module):
-    """Stem, positions, pre-norm blocks, pooling over valid tokens, linear classifier."""
+    """Stem, positions, blocks, pooling over valid tokens, hidden layers, linear classifier."""
 
     def __init__(self, config: Any, *, features: int, classes: int, frames: int, rngs: nnx.Rngs):
         """Builds the encoder.
@@ -151,8 +156,13 @@ class Transformer(nnx.Module):
             self.score = nnx.Linear(width, 1, rngs=rngs)
         rates = np.linspace(0, config.drop_path, config.depth)
         self.blocks = nnx.List(Block(config, float(rate), rngs=rngs) for rate in rates)
-        self.norm = nnx.LayerNorm(width, rngs=rngs)
-        self.head = nnx.Linear(width, classes, rngs=rngs)
+        self.norm = nnx.LayerNorm(width, rngs=rngs) if config.norm == "pre" else None
+        widths = (width, *config.hidden)
+        self.hidden = nnx.List(
+            nnx.Linear(a, b, dtype=dtype, rngs=rngs) for a, b in itertools.pairwise(widths)
+        )
+        self.head = nnx.Linear(widths[-1], classes, rngs=rngs)
+        self.stem_activation = config.stem_activation
         self.dropout = config.dropout
         self.remat = config.remat
         self.dtype = dtype
@@ -163,7 +173,8 @@ class Transformer(nnx.Module):
         """Normalised features `[B, T, M]`, valid frames `[B]` -> logits `[B, C]` float32."""
         x = masking.zero_padding(x, length).astype(self.dtype)
         x, length = self.stem(x, length, train)
-        x = masking.zero_padding(self._add_positions(x), length)
+        x = self._add_positions(x)
+        x = masking.zero_padding(nnx.relu(x) if self.stem_activation == "relu" else x, length)
         x = masking.dropout(x, self.dropout, train=train, rngs=rngs)
         if self.pool == "class_token":
             token = jnp.broadcast_to(self.class_token[...], (x.shape[0], 1, x.shape[2]))
@@ -171,7 +182,10 @@ class Transformer(nnx.Module):
         run = nnx.remat(Block.__call__, static_argnums=(3,)) if self.remat else Block.__call__
         for block in self.blocks:
             x = run(block, x, length, train, rngs)
-        return self.head(self._pool(self.norm(x), length))
+        x = self._pool(x if self.norm is None else self.norm(x), length)
+        for layer in self.hidden:
+            x = nnx.relu(layer(x))
+        return self.head(x)
 
     def _add_positions(self, x: Array) -> Array:
         tokens, width = x.shape[1:]
