@@ -32,6 +32,7 @@ class Experiment:
     optimizer: optax.GradientTransformation
     placement: sharding.Placement
     feed: pipeline.Feed
+    initialise: state.Initialise
     train_step: Callable[..., Any]
     eval_step: Callable[..., Any]
     observe: Callable[..., state.TrainState]
@@ -66,7 +67,12 @@ def make_experiment(
     steps_per_epoch = max(1, round(largest / config.batch_size))
     local = jax.local_devices() if config.crossval == "process" else None
     placement = sharding.Placement(sharding.make_mesh(config.batch_size, local), stacked=stacked)
-    network, _, _ = initial_model(config, store, pad, fold=0)
+    network, initialise = state.plan_network(
+        config.model,
+        features=config.data.crop_bins or store.frames.shape[1],
+        classes=len(store.class_names),
+        frames=pad,
+    )
     steps = steps_per_epoch * config.epochs
     optimizer = optim.make_optimizer(config.optimizer, steps, steps_per_epoch)
     feed = pipeline.Feed(
@@ -83,6 +89,7 @@ def make_experiment(
         optimizer=optimizer,
         placement=placement,
         feed=feed,
+        initialise=initialise,
         train_step=placement.jit_train(step.make_train_step(network, optimizer, config, crop)),
         eval_step=placement.jit_eval(step.make_eval_step(network, pad)),
         observe=placement.jit_observe(functools.partial(selection.observe, config)),
@@ -112,7 +119,7 @@ def _frames(config: Any, seconds: float, longest: int) -> int:
 def initial_state(experiment: Experiment, fold: int) -> state.TrainState:
     """One fold's state before its first step, with figures of its training split alone."""
     config, store, train = experiment.config, experiment.store, experiment.splits[fold].train
-    _, params, stats = initial_model(config, store, experiment.pad_frames, fold)
+    params, stats = experiment.initialise(state.stream_key(config.seed, "init", fold))
     fixed = (config.data.fixed_mean, config.data.fixed_std)
     mean, std = pipeline.normalisation(store, train, config.data.normalize, fixed)
     weight = losses.class_weights(
@@ -123,19 +130,6 @@ def initial_state(experiment: Experiment, fold: int) -> state.TrainState:
         params, stats, experiment.optimizer, mean=mean, std=std, class_weight=weight, ema=ema
     )
     return selection.begin(config, new)
-
-
-def initial_model(
-    config: ml_collections.ConfigDict, store: Store, frames: int, fold: int
-) -> tuple[state.Network, Any, Any]:
-    """The network, and the initial parameters and statistics of one fold."""
-    return state.build_network(
-        config.model,
-        features=config.data.crop_bins or store.frames.shape[1],
-        classes=len(store.class_names),
-        frames=frames,
-        key=state.stream_key(config.seed, "init", fold),
-    )
 
 
 def train_iterator(experiment: Experiment, fold: int) -> Any:

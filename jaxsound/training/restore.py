@@ -17,7 +17,7 @@ import orbax.checkpoint as ocp
 from jaxsound.config import default_config, frontend_config
 from jaxsound.errors import UserError
 from jaxsound.features.frontend import FrontendConfig
-from jaxsound.training.state import Network, TrainState, build_network
+from jaxsound.training.state import Network, TrainState, plan_network
 from jaxsound.training.step import make_eval_step
 
 Array = jax.Array
@@ -209,17 +209,11 @@ def _shapes(
     config: ml_collections.ConfigDict, features: int, classes: int, frames: int
 ) -> tuple[Network, Any, Any]:
     """The network and the shapes of its parameters and statistics; nothing is computed."""
-    kept: list[Network] = []
-
-    def build(key: Array) -> tuple[Any, Any]:
-        network, params, stats = build_network(
-            config.model, features=features, classes=classes, frames=frames, key=key
-        )
-        kept.append(network)
-        return params, stats
-
-    params, stats = jax.eval_shape(build, jax.random.key(0))
-    return kept[0], params, stats
+    network, initialise = plan_network(
+        config.model, features=features, classes=classes, frames=frames
+    )
+    params, stats = jax.eval_shape(initialise, jax.random.key(0))
+    return network, params, stats
 
 
 def _like(wanted: Any, raw: Any) -> Any:

@@ -6,6 +6,7 @@ transformation afterwards is jax's own.
 
 import dataclasses
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -84,6 +85,47 @@ def stream_seed(seed: int, fold: int) -> int:
     return zlib.crc32(f"order {seed} {fold}".encode())
 
 
+Initialise = Callable[[Array], tuple[Any, Any]]
+
+
+def plan_network(
+    model_config: Any, *, features: int, classes: int, frames: int
+) -> tuple[Network, Initialise]:
+    """A model's static half, and the function that draws its initial values.
+
+    Returns:
+      The network, and a function of a key that returns parameters and statistics. It compiles
+      once, on a CPU without optimisation: the drawing takes milliseconds, and optimising it would
+      take longer than the first steps.
+    """
+
+    def build(key: Array) -> nnx.Module:
+        return build_model(
+            model_config,
+            features=features,
+            classes=classes,
+            frames=frames,
+            rngs=nnx.Rngs(params=key),
+        )
+
+    def initialise(key: Array) -> tuple[Any, Any]:
+        _, params, stats = nnx.split(build(key), nnx.Param, nnx.BatchStat)
+        return params, stats
+
+    abstract = nnx.eval_shape(lambda: build(jax.random.key(0)))
+    graph, _, _ = nnx.split(abstract, nnx.Param, nnx.BatchStat)
+    convolves = any(isinstance(module, nnx.Conv) for _, module in nnx.iter_modules(abstract))
+    hurried = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+    options: Any = hurried if jax.default_backend() == "cpu" else None
+    compiled = jax.jit(initialise, compiler_options=options)
+
+    def draw(key: Array) -> tuple[Any, Any]:
+        # Inside a transformation there is nothing to compile apart.
+        return (initialise if isinstance(key, jax.core.Tracer) else compiled)(key)
+
+    return Network(graph, classes, features, convolves), draw
+
+
 def build_network(
     model_config: Any, *, features: int, classes: int, frames: int, key: Array
 ) -> tuple[Network, Any, Any]:
@@ -92,17 +134,11 @@ def build_network(
     Returns:
       The network, its initial parameters and its statistics.
     """
-    model = build_model(
-        model_config,
-        features=features,
-        classes=classes,
-        frames=frames,
-        rngs=nnx.Rngs(params=key),
+    network, initialise = plan_network(
+        model_config, features=features, classes=classes, frames=frames
     )
-    graph, *parts = nnx.split(model, nnx.Param, nnx.BatchStat)
-    params, stats = parts
-    convolves = any(isinstance(module, nnx.Conv) for _, module in nnx.iter_modules(model))
-    return Network(graph, classes, features, convolves), params, stats
+    params, stats = initialise(key)
+    return network, params, stats
 
 
 def create_state(
