@@ -109,11 +109,12 @@ def plan_network(
         )
 
     def initialise(key: Array) -> tuple[Any, Any]:
-        _, params, stats = nnx.split(build(key), nnx.Param, nnx.BatchStat)
+        _, *parts = nnx.split(build(key), nnx.Param, nnx.BatchStat)
+        params, stats = parts
         return params, stats
 
     abstract = nnx.eval_shape(lambda: build(jax.random.key(0)))
-    graph, _, _ = nnx.split(abstract, nnx.Param, nnx.BatchStat)
+    graph, *_ = nnx.split(abstract, nnx.Param, nnx.BatchStat)
     convolves = any(isinstance(module, nnx.Conv) for _, module in nnx.iter_modules(abstract))
     hurried = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
     options: Any = hurried if jax.default_backend() == "cpu" else None
