@@ -55,8 +55,8 @@ class System:
 SMALL = ("batch_size=8",)
 SYSTEMS = {
     "s0_conv2d": System("about .50", "fsd"),
-    "s0_transformer": System("about .40", "fsd", changes=("optimizer.accumulate=4",)),
-    "s1_resnet18": System(".8025 best / .795 last", "esc10", 3, SMALL),
+    "s0_transformer": System("about .40", "fsd"),
+    "s1_resnet18": System(".8025 best / .795 last", "esc10", 1, SMALL),
     "s1_resnet34": System("bad results", "esc10", 1, SMALL),
     "s1_resnet50": System("would not run", "esc10", 1, (*SMALL, "optimizer.accumulate=2")),
     "s2_cnn1d": System("about .30", "us8k", changes=("batch_size=64",)),

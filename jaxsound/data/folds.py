@@ -97,15 +97,18 @@ def assign(labels: ArrayLike, groups: ArrayLike, k: int, seed: int = 0) -> np.nd
 
 def crossings(labels: ArrayLike, folds: ArrayLike, groups: ArrayLike) -> tuple[dict[str, Any], ...]:
     """The groups that lie in more than one fold, sorted by name."""
-    labels, folds, groups = np.asarray(labels), np.asarray(folds), np.asarray(groups)
-    pairs = np.unique(np.stack([np.unique(groups, return_inverse=True)[1], folds], 1), axis=0)
+    labels, folds = np.asarray(labels), np.asarray(folds)
+    names, member = np.unique(np.asarray(groups), return_inverse=True)
+    pairs = np.unique(np.stack([member, folds], 1), axis=0)
     repeated, times = np.unique(pairs[:, 0], return_counts=True)
+    order = np.argsort(member, kind="stable")  # the clips of a group lie side by side
+    first = np.searchsorted(member[order], np.arange(len(names) + 1))
     found = []
-    for name in np.unique(groups)[repeated[times > 1]]:
-        mine = groups == name
+    for group in repeated[times > 1]:
+        mine = order[first[group] : first[group + 1]]
         found.append(
             {
-                "group": str(name),
+                "group": str(names[group]),
                 "folds": sorted(set(folds[mine].tolist())),
                 "labels": sorted(set(labels[mine].tolist())),
             }

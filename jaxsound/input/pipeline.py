@@ -20,6 +20,7 @@ from jaxsound.training.step import Batch
 
 HostBatch = dict[str, np.ndarray]
 Clips = Int[np.ndarray, " B"]
+_CLIPS_READ = 32  # together, for statistics
 
 
 class Feed:
@@ -150,8 +151,9 @@ def normalisation(
         known = fixed if mode == "fixed" else (0.0, 1.0)
         return np.full(width, known[0], np.float32), np.full(width, known[1], np.float32)
     total, squares, count = np.zeros(width), np.zeros(width), 0
-    for clip in clips:
-        frames = store.frames[store.offsets[clip] : store.offsets[clip + 1]].astype(np.float64)
+    for some in np.array_split(clips, -(-len(clips) // _CLIPS_READ)):
+        spans = zip(store.offsets[some], store.offsets[some + 1], strict=True)
+        frames = np.concatenate([store.frames[first:end] for first, end in spans], dtype=np.float64)
         total += frames.sum(0)
         squares += (frames * frames).sum(0)
         count += len(frames)

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxsound.models import convolution
+
 Array = jax.Array
 
 
@@ -74,6 +76,7 @@ class Conv(nnx.Module):
             feature_group_count=groups,
             use_bias=bias,
             kernel_init=nnx.initializers.he_normal(),
+            conv_general_dilated=convolution.conv_general_dilated,
             dtype=dtype,
             rngs=rngs,
         )
