@@ -31,7 +31,11 @@ Report = dict[str, str]  # {"clip": relative path or id, "reason": one line}
 
 @dataclasses.dataclass(frozen=True)
 class Clip:
-    """One recording as the metadata has it; `start` and `end` (seconds) cut a part out of it."""
+    """One recording as the metadata has it; `start` and `end` (seconds) cut a part out of it.
+
+    `verified` is 1 where the publisher has checked the label by hand, 0 where he has not, and -1
+    where he does not tell.
+    """
 
     path: Path
     clip_id: str  # unique in its data set, the same wherever the files lie
@@ -40,6 +44,7 @@ class Clip:
     fold: int
     start: float | None = None
     end: float | None = None
+    verified: int = -1
 
     def read(self) -> tuple[np.ndarray, int]:
         """`(int16 [n] mono, sample rate)`; raises `AudioError`."""
@@ -58,6 +63,7 @@ class Clip:
             self.label,
             self.group,
             self.fold,
+            self.verified,
             *span,
             file.st_size,
             file.st_mtime_ns,
@@ -96,7 +102,7 @@ class Config(tfds.core.BuilderConfig):
 class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """Base of the data sets. A record is what `jaxsound.data.dataset.Dataset` describes."""
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("1.1.0")
     # Where TFDS looks for checksums.tsv; its own search needs a package that it does not install.
     code_path = epath.Path(__file__)
     TITLE: ClassVar[str]
@@ -132,6 +138,7 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type:
             "label": tfds.features.Scalar(np.int64),
             "group": tfds.features.Text(),
             "fold": tfds.features.Scalar(np.int64),
+            "manually_verified": tfds.features.Scalar(np.int64),
         }
         return tfds.core.DatasetInfo(
             builder=self,
@@ -188,6 +195,7 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type:
                     "label": clip.label,
                     "group": clip.group,
                     "fold": clip.fold,
+                    "manually_verified": clip.verified,
                 },
             )
             bar.update()

@@ -31,7 +31,8 @@ class Dataset:
     """A prepared data set: every clip decoded once, on disk, found again by its fingerprint.
 
     A record is `{clip_id: str, audio: int16 [n] mono at its native rate, sample_rate: int (Hz),
-    label: int, group: str, fold: int}`.
+    label: int, group: str, fold: int, manually_verified: int}`; the last is 1, 0, or -1 where the
+    publisher does not tell.
     """
 
     name: str

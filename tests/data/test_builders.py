@@ -99,6 +99,7 @@ def test_kaggle_without_a_test_part_gets_stratified_folds(recordings: Path, opti
     assert len(data.class_names) == 10
     assert data.note.startswith("partial copy: 118 of 11073 clips")
     assert Counter(clips.groups.tolist()).most_common(1)[0][1] == 1
+    assert sorted({record["manually_verified"] for record in data.clips}) == [0, 1]
 
 
 KAGGLE = ("train.csv", "audio_train", "test_post_competition.csv", "audio_test")
@@ -133,6 +134,7 @@ def test_official_parts_of_fsdkaggle2018(
     assert found == {
         "a.wav": (1, 0), "b.wav": (0, 0), "c.wav": (1, 0), "d.wav": (0, 1), "e.wav": (1, 1)
     }  # fmt: skip
+    assert [record["manually_verified"] for record in data.clips] == [1, 0, 0, 1, 1]
     assert folds.split(table(data), 1, validation=0.0).test.tolist() == [3, 4]
 
 
