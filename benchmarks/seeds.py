@@ -58,7 +58,7 @@ SYSTEMS = {
     "s0_transformer": System("about .40", "fsd"),
     "s1_resnet18": System(".8025 best / .795 last", "esc10", 1, SMALL),
     "s1_resnet34": System("bad results", "esc10", 1, SMALL),
-    "s1_resnet50": System("would not run", "esc10", 1, (*SMALL, "optimizer.accumulate=2")),
+    "s1_resnet50": System("would not run", "esc10", 1, SMALL),
     "s2_cnn1d": System("about .30", "us8k", changes=("batch_size=64",)),
     "s2_transformer": System(
         "about .30", "us8k", changes=("batch_size=64", "optimizer.accumulate=8")
@@ -216,6 +216,7 @@ def _run(command: list[str], out: Path, workdir: Path, *, kill: bool) -> int:
 def _parameters(workdir: Path) -> int:
     """Of the network that was trained: what its checkpoint holds."""
     import jax
+
     from jaxsound.training.restore import restore
 
     return sum(x.size for x in jax.tree.leaves(restore(workdir / "fold_1").params))
