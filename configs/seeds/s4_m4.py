@@ -15,7 +15,9 @@ DIR` finds this before a training does (`docs/mysteries.md`).
 Here the rate warms up over the first tenth of the steps and gradients are clipped to a norm of 1,
 which ends the swings; `:as_coded` does neither.
 
-MEASURED
+Measured (2 cores of an AMD EPYC, 2026-11-21): 0.250 on fold 1 after two epochs on 85 clips of
+four kinds of instruments from FSDKaggle2018, tested on 24; 736 s with one kill and resumption,
+15.1 GiB. The author's own data: not measured. See `docs/seeds.md`.
 """
 
 import ml_collections
