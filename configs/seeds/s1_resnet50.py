@@ -11,10 +11,10 @@ had stopped (`docs/mysteries.md`); the figure quoted was the best of 80 epochs o
 the weights came from ImageNet, here they start at random.
 
 A batch goes through in two halves and activations are computed anew in the backward pass, which
-keeps a step within 8 GB (`docs/mysteries.md`). Here all five folds are trained, and the rate
-falls by ten every 30 epochs. `:as_coded` has fold 5 and the steps of 10 epochs. Both draw the
-test fold's curve, so that `report.html` shows the best epoch on the test fold, which is no
-result, beside the last step's, which is.
+saves memory on accelerators; on CPU it does not yet (`docs/mysteries.md`). Here all five folds
+are trained, and the rate falls by ten every 30 epochs. `:as_coded` has fold 5 and the steps of 10
+epochs. Both draw the test fold's curve, so that `report.html` shows the best epoch on the test
+fold, which is no result, beside the last step's, which is.
 
 Measured (2 cores of an AMD EPYC, 2026-11-21): 0.100 on fold 1 after two epochs on 36 clips of
 ESC-10, tested on 10; 332 s with one kill and resumption, 10.6 GiB. ESC-50 whole: not measured.
