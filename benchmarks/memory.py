@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsound.experiment import input_shape
-from jaxsound.training import optim, state, step
+from jaxsound.training import optim, sharding, state, step
 
 
 def main() -> None:
@@ -63,7 +63,8 @@ def main() -> None:
         "length": jnp.full(shape[0], frames, jnp.int32),
         "label": jnp.arange(shape[0], dtype=jnp.int32) % args.classes,
     }
-    train_step = jax.jit(step.make_train_step(network, optimizer, config, frames), donate_argnums=0)
+    placement = sharding.Placement(sharding.make_mesh(config.batch_size), stacked=False)
+    train_step = placement.jit_train(step.make_train_step(network, optimizer, config, frames))
     began = time.monotonic()
     compiled = train_step.lower(begin, batch, jax.random.key(2)).compile()
     size = compiled.memory_analysis()

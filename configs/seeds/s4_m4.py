@@ -47,6 +47,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.frontend.pad = "zero"
 
     config.model.depth = 152
+    config.model.remat = True
 
     config.optimizer.name = "adamw"
     config.optimizer.schedule = "plateau"

@@ -47,13 +47,11 @@ class Network:
       graph: NNX's.
       classes: C.
       features: M of its input; wider batches are cropped to it.
-      convolves: whether it has convolutions, which XLA runs slowly inside loops on CPU.
     """
 
     graph: Any
     classes: int
     features: int
-    convolves: bool = True
 
     def apply(
         self,
@@ -115,7 +113,6 @@ def plan_network(
 
     abstract = nnx.eval_shape(lambda: build(jax.random.key(0)))
     graph, *_ = nnx.split(abstract, nnx.Param, nnx.BatchStat)
-    convolves = any(isinstance(module, nnx.Conv) for _, module in nnx.iter_modules(abstract))
     hurried = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
     options: Any = hurried if jax.default_backend() == "cpu" else None
     compiled = jax.jit(initialise, compiler_options=options)
@@ -124,7 +121,7 @@ def plan_network(
         # Inside a transformation there is nothing to compile apart.
         return (initialise if isinstance(key, jax.core.Tracer) else compiled)(key)
 
-    return Network(graph, classes, features, convolves), draw
+    return Network(graph, classes, features), draw
 
 
 def build_network(

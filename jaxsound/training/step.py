@@ -51,8 +51,6 @@ def make_train_step(
       frames: T of a training batch.
     """
     parts = config.optimizer.accumulate
-    # A convolution inside a loop is 10 to 20 times slower on CPU (jax issue 12868).
-    unroll = parts == 1 or (network.convolves and jax.default_backend() == "cpu")
 
     def loss_of(params: Any, stats: Any, part: Batch, weight: Array, key: Array) -> Any:
         logits, stats = network.apply(
@@ -77,13 +75,7 @@ def make_train_step(
         # Every parts-th example, so that each part is spread over all devices.
         split = jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch)
         xs = (split, jax.random.split(key, parts))
-        carry = (state.stats, zero)
-        if unroll:
-            for i in range(parts):
-                carry, _ = add_part(carry, jax.tree.map(lambda x, i=i: x[i], xs))
-        else:
-            carry, _ = jax.lax.scan(add_part, carry, xs)
-        stats, total = carry
+        (stats, total), _ = jax.lax.scan(add_part, (state.stats, zero), xs)
         return stats, jax.tree.map(lambda x: x / parts, total)
 
     def prepare(state: TrainState, batch: Batch, key: Array) -> Batch:

@@ -1,4 +1,6 @@
-"""The convolution's own gradient on CPU is XLA's."""
+"""The convolution's own gradients on CPU are XLA's."""
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -10,29 +12,41 @@ from jaxsound.models import convolution
 
 
 @pytest.mark.parametrize(
-    ("inputs", "kernel", "strides", "padding"),
+    ("inputs", "groups", "kernel", "strides", "padding"),
     [
-        (1, (7, 5), (2, 2), ((3, 3), (2, 2))),
-        (3, (3, 3), (1, 1), ((1, 1), (1, 1))),
-        (3, (3, 2), (2, 3), ((1, 2), (0, 0))),
-        (2, (1, 1), (2, 1), ((0, 0), (0, 0))),
+        (1, 1, (7, 5), (2, 2), ((3, 3), (2, 2))),
+        (3, 1, (3, 3), (1, 1), ((1, 1), (1, 1))),
+        (3, 1, (3, 2), (2, 3), ((1, 2), (0, 0))),
+        (2, 1, (1, 1), (2, 1), ((0, 0), (0, 0))),
+        (4, 4, (3, 5), (2, 1), ((1, 1), (2, 2))),
+        (4, 2, (3, 3), (1, 1), ((1, 1), (1, 1))),
+        (3, 1, (5,), (3,), ((2, 2),)),
+        (4, 4, (4,), (1,), ((0, 0),)),
     ],
 )
 def test_gradients_equal_those_of_xla(
     inputs: int,
-    kernel: tuple[int, int],
-    strides: tuple[int, int],
+    groups: int,
+    kernel: tuple[int, ...],
+    strides: tuple[int, ...],
     padding: tuple[tuple[int, int], ...],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(convolution, "LARGE", 0)
     rng = np.random.default_rng(0)
-    x = jnp.asarray(rng.normal(size=(2, 11, 9, inputs)), jnp.float32)
-    weights = jnp.asarray(rng.normal(size=(*kernel, inputs, 4)), jnp.float32)
+    size = (2, *(11, 9)[: len(kernel)], inputs)
+    x = jnp.asarray(rng.normal(size=size), jnp.float32)
+    weights = jnp.asarray(rng.normal(size=(*kernel, inputs // groups, 4)), jnp.float32)
+    numbers = ("NHWC", "HWIO", "NHWC") if len(kernel) == 2 else ("NHC", "HIO", "NHC")
 
-    def gradients(convolve):  # type: ignore[no-untyped-def]
+    def gradients(convolve: Callable[..., jax.Array]) -> tuple[jax.Array, ...]:
         def loss(x: jax.Array, weights: jax.Array) -> jax.Array:
-            y = convolve(x, weights, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+            y = convolve(
+                x,
+                weights,
+                strides,
+                padding,
+                dimension_numbers=numbers,
+                feature_group_count=groups,
+            )
             return (y * jnp.cos(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape)).sum()
 
         return jax.value_and_grad(loss, argnums=(0, 1))(x, weights)

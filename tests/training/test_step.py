@@ -11,7 +11,7 @@ import optax
 import pytest
 
 from jaxsound.config import default_config
-from jaxsound.training import optim, selection, state, step
+from jaxsound.training import optim, selection, sharding, state, step
 
 FRAMES, BINS, BATCH, CLASSES = 12, 10, 8, 3
 
@@ -178,3 +178,39 @@ def test_a_transformer_s_step_of_512_clips_of_1501_frames_takes_under_four_gigab
     run = jax.jit(step.make_train_step(kept[0], optimizer, config, 1501), donate_argnums=0)
     memory = run.lower(shapes, batch, jax.random.key(0)).compile().memory_analysis()
     assert memory.temp_size_in_bytes + memory.argument_size_in_bytes < 4e9
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "share"),
+    [
+        ("transformer", {"model.remat": True}, 0.7),
+        ("cnn", {"optimizer.accumulate": 8}, 0.3),
+    ],
+)
+def test_what_should_save_memory_saves_it(name: str, change: dict[str, Any], share: float) -> None:
+    small = {"transformer": {"width": 32, "depth": 3, "stem": "frames"}, "cnn": {"channels": (8,)}}
+
+    def memory(change: dict[str, Any]) -> int:
+        config = default_config(name)
+        config.batch_size = 16
+        config.model.update(small[name])
+        config.update_from_flattened_dict(change)
+        optimizer = optim.make_optimizer(config.optimizer, 10, 10)
+        network, params, stats = state.build_network(
+            config.model, features=32, classes=3, frames=512, key=jax.random.key(0)
+        )
+        ones = jnp.ones(32)
+        current = state.create_state(
+            params, stats, optimizer, mean=ones, std=ones, class_weight=jnp.ones(3), ema=False
+        )
+        batch = {
+            "features": jnp.zeros((16, 512, 32)),
+            "length": jnp.full(16, 512),
+            "label": jnp.zeros(16, jnp.int32),
+        }
+        placement = sharding.Placement(sharding.make_mesh(16), stacked=False)
+        run: Any = placement.jit_train(step.make_train_step(network, optimizer, config, 512))
+        compiled = run.lower(current, batch, jax.random.key(0)).compile()
+        return int(compiled.memory_analysis().temp_size_in_bytes)
+
+    assert memory(change) < share * memory({})
