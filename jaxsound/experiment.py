@@ -5,6 +5,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,6 +22,9 @@ from jaxsound.features.store import Store
 from jaxsound.input import pipeline
 from jaxsound.training import losses, optim, selection, sharding, state, step
 
+STEPS_PER_CALL = 8  # on accelerators, where starting a call may take longer than a small step
+SMALL_WIDTH = 256  # of a transformer whose step alone does not fill an accelerator
+
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
@@ -34,6 +38,7 @@ class Experiment:
     feed: pipeline.Feed
     initialise: state.Initialise
     train_step: Callable[..., Any]
+    train_steps: Callable[..., Any]
     eval_step: Callable[..., Any]
     observe: Callable[..., state.TrainState]
     crop_frames: int
@@ -82,6 +87,7 @@ def make_experiment(
         resident=pipeline.fits(store, config),
         threads=config.data.read_threads,
     )
+    one_step = step.make_train_step(network, optimizer, config, crop)
     return Experiment(
         config=config,
         store=store,
@@ -90,13 +96,32 @@ def make_experiment(
         placement=placement,
         feed=feed,
         initialise=initialise,
-        train_step=placement.jit_train(step.make_train_step(network, optimizer, config, crop)),
+        train_step=placement.jit_train(one_step),
+        train_steps=placement.jit_train(one_step, several=True),
         eval_step=placement.jit_eval(step.make_eval_step(network, pad)),
         observe=placement.jit_observe(functools.partial(selection.observe, config)),
         crop_frames=crop,
         pad_frames=pad,
         steps_per_epoch=steps_per_epoch,
     )
+
+
+def side_by_side(config: Any, begun: bool | None) -> bool:
+    """Whether folds are trained in one compiled program.
+
+    "auto" goes on as a run was begun. Else it takes one program for small transformers on
+    accelerators, whose steps leave a device waiting; on a CPU nothing waits, and convolutions
+    with weights of their own for each fold are slow everywhere.
+    """
+    if config.crossval != "auto":
+        return bool(config.crossval == "vmap")
+    if config.early_stopping:
+        return False
+    if begun is not None:
+        return begun
+    model = config.model
+    small = model.name == "transformer" and model.width <= SMALL_WIDTH
+    return small and jax.default_backend() != "cpu"
 
 
 def input_shape(config: Any, longest: int) -> tuple[int, int]:
@@ -140,6 +165,38 @@ def train_iterator(experiment: Experiment, fold: int) -> Any:
         state.stream_seed(experiment.config.seed, fold),
         experiment.config.augment.copies,
     )
+
+
+def steps_per_call(experiment: Experiment, start: int) -> int:
+    """How many steps go into a call of the device, so that calls end where something is due.
+
+    Args:
+      experiment: whose epochs, evaluations and checkpoints count.
+      start: step that the loop begins with.
+    """
+    config = experiment.config
+    most = config.steps_per_call or (1 if jax.default_backend() == "cpu" else STEPS_PER_CALL)
+    epochs = math.gcd(config.epochs, config.eval_every, config.checkpoint_every)
+    together = math.gcd(epochs * experiment.steps_per_epoch, start)
+    return next(count for count in range(most, 0, -1) if together % count == 0)
+
+
+def take_steps(
+    experiment: Experiment,
+    current: state.TrainState,
+    iterators: Sequence[Any],
+    key: Any,
+    count: int,
+) -> tuple[state.TrainState, step.Metrics]:
+    """The next `count` steps, with the next batches of each fold's iterator.
+
+    Returns:
+      The state, and metrics, of several steps with a last axis for them.
+    """
+    batches = [[next(iterator) for iterator in iterators] for _ in range(count)]
+    if count == 1:
+        return experiment.train_step(current, experiment.feed.place(batches[0]), key)
+    return experiment.train_steps(current, experiment.feed.place_several(batches), key)
 
 
 def observed(

@@ -23,6 +23,11 @@ def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def _is_span(value: str) -> bool:
+    first, colon, last = value.partition(":")
+    return bool(colon) and first.isdecimal() and last.isdecimal() and int(first) < int(last)
+
+
 def integer(default: int, doc: str, low: int = 0) -> Key:
     return Key(
         default,
@@ -73,9 +78,10 @@ TOP = {
     "batch_size": integer(32, "Clips per step, over all devices and hosts together.", low=1),
     "folds": integers((), "Test folds to run; () means all there are."),
     "crossval": choice(
-        "sequential",
-        ("sequential", "vmap", "process"),
-        "Folds one after another, in one compiled program, or shared out over processes.",
+        "auto",
+        ("auto", "sequential", "vmap", "process"),
+        "Folds one after another, in one compiled program ('auto': whichever should be faster), "
+        "or shared out over processes.",
     ),
     "log_every": integer(10, "Steps between metric writes.", low=1),
     "eval_every": integer(10, "Epochs between looks at the validation split; 0 for never."),
@@ -84,6 +90,15 @@ TOP = {
     "monitor": choice("loss", ("loss", "accuracy"), "What is best on the validation split."),
     "early_stopping": integer(0, "Evaluations without a better one that end a fold; 0 for never."),
     "watch_test": flag(False, "Draw the test fold's curve too. Nothing may be chosen by it."),
+    "steps_per_call": integer(
+        0, "Steps that a device takes in one call, at most; 0: 1 on CPUs, 8 on accelerators."
+    ),
+    "profile_steps": Key(
+        "",
+        lambda v: isinstance(v, str) and (not v or _is_span(v)),
+        "'' or FIRST:LAST, as in '10:20'",
+        "Steps of which TensorBoard gets a trace, of the first fold trained; '' for none.",
+    ),
     "wandb": text("", "Weights & Biases project to log to as well; '' for none."),
 }
 
@@ -140,6 +155,7 @@ MODELS: dict[str, dict[str, Key]] = {
     },
     "resnet": {
         "depth": choice(18, (18, 34, 50, 101, 152), "Layers, as the paper counts them."),
+        "width": integer(64, "Of the first stage; each stage after it doubles.", low=1),
         "stem_kernel": integer(7, "Size of the first convolution, in both directions.", low=1),
         "stem_stride": integer(2, "Stride of the first convolution, in both directions.", low=1),
         "stem_pool": flag(True, "3x3 max pooling of stride 2 after the first convolution."),
@@ -165,6 +181,11 @@ MODELS: dict[str, dict[str, Key]] = {
         "stem_activation": choice("none", ("none", "relu"), "After stem and positions."),
         "norm": choice("pre", ("pre", "post"), "LayerNorm before each branch, or after adding it."),
         "activation": choice("gelu", ("gelu", "relu"), "Of the MLPs."),
+        "attention": choice(
+            "auto",
+            ("auto", "xla", "cudnn"),
+            "Fused, which a GPU has for bfloat16, or XLA's; 'auto' takes the first where it can.",
+        ),
         "pool": choice("mean", ("mean", "attention", "class_token"), "Tokens to one vector."),
         "hidden": integers((), "Widths of layers, with ReLU, before the classifier."),
         "dropout": real(0.1, "After embedding, attention and MLP.", 0.0, 0.95),

@@ -25,11 +25,15 @@ from jaxsound.experiment import (
     initial_state,
     make_experiment,
     observed,
+    side_by_side,
+    steps_per_call,
+    take_steps,
     train_iterator,
 )
 from jaxsound.features.store import Store, precompute
 from jaxsound.training import optim, selection, state, wandb_writer, workdir
 from jaxsound.training.checkpoint import Checkpoints
+from jaxsound.training.profiling import Profile
 from jaxsound.training.progress import Progress
 from jaxsound.training.writer import METRICS_FILE, make_writer
 
@@ -56,7 +60,7 @@ def run(config: ml_collections.ConfigDict, directory: Path) -> dict[str, Any] | 
     todo = workdir.unfinished(directory, splits)
     if config.crossval == "process":
         todo = workdir.share_of_process(todo)
-    stacked = config.crossval == "vmap" and len(splits) > 1
+    stacked = side_by_side(config, workdir.side_by_side(directory)) and len(splits) > 1
     # Side by side, all folds go on together, even those whose result is already written.
     groups = [list(splits)] if stacked else [[fold] for fold in todo]
     experiment = make_experiment(config, store, splits, stacked) if todo else None
@@ -64,7 +68,8 @@ def run(config: ml_collections.ConfigDict, directory: Path) -> dict[str, Any] | 
     workdir.claim(directory, config, store)
     if experiment:
         for group in groups:
-            train_folds(experiment, group, directory)
+            span = config.profile_steps if group is groups[0] else ""
+            train_folds(experiment, group, directory, span)
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("every fold is written")
     if workdir.unfinished(directory, splits):
@@ -73,7 +78,9 @@ def run(config: ml_collections.ConfigDict, directory: Path) -> dict[str, Any] | 
     return finish(config, store, available, directory) if jax.process_index() == 0 else None
 
 
-def train_folds(experiment: Experiment, group: list[int], directory: Path) -> None:
+def train_folds(
+    experiment: Experiment, group: list[int], directory: Path, profile_steps: str = ""
+) -> None:
     """Trains one fold, or several side by side, from wherever they stand to their last step."""
     config, placement, steps = experiment.config, experiment.placement, experiment.steps
     current = placement.stack([initial_state(experiment, fold) for fold in group])
@@ -87,6 +94,7 @@ def train_folds(experiment: Experiment, group: list[int], directory: Path) -> No
         progress = closing.enter_context(
             open_progress(experiment, group, directory, start, seconds)
         )
+        profile = closing.enter_context(Profile(profile_steps, directory / f"fold_{group[0]}"))
         about = workdir.about_checkpoint(config, experiment.store, group, experiment.pad_frames)
         every = config.eval_every
         validate = evaluator(experiment, group, "validation", every=every, last=steps)
@@ -95,7 +103,8 @@ def train_folds(experiment: Experiment, group: list[int], directory: Path) -> No
         save_every = config.checkpoint_every * experiment.steps_per_epoch
         ends = selection.stops(config, current)
 
-        for now in range(start, steps + 1):
+        count = steps_per_call(experiment, start)
+        for now in range(start, steps + 1, count):
             if validate.due(now):
                 found = validate(current, now)
                 progress.evaluated(now, "validation", found)
@@ -107,9 +116,10 @@ def train_folds(experiment: Experiment, group: list[int], directory: Path) -> No
                 break
             if save_every and now > start and now % save_every == 0:
                 checkpoints.save(now, current, iterators, about, progress.seconds)
-            batch = experiment.feed.place([next(iterators[fold]) for fold in group])
-            current, measures = experiment.train_step(current, batch, key)
-            progress.stepped(now + 1, measures)
+            profile.before(now, current)
+            feeds = [iterators[fold] for fold in group]
+            current, measures = take_steps(experiment, current, feeds, key, count)
+            progress.stepped(now + count, measures, count)
 
         progress.finish()
         checkpoints.save(now, current, iterators, about, progress.seconds)

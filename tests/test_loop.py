@@ -16,7 +16,13 @@ from jaxsound.config import default_config, validate
 from jaxsound.data import folds
 from jaxsound.errors import UserError
 from jaxsound.evaluation import crossval, curves
-from jaxsound.experiment import Experiment, initial_state, make_experiment, train_iterator
+from jaxsound.experiment import (
+    Experiment,
+    initial_state,
+    make_experiment,
+    steps_per_call,
+    train_iterator,
+)
 from jaxsound.features.store import Store
 from jaxsound.training import progress, workdir
 from jaxsound.training.checkpoint import Checkpoints
@@ -141,8 +147,8 @@ def test_killed_anywhere_it_goes_on_bit_for_bit(
     stepped = progress.Progress.stepped
     for last in (following.steps_per_epoch + 1, 4 * following.steps_per_epoch + 2):
 
-        def kill(self: Any, step: int, metrics: Any, last: int = last) -> None:
-            stepped(self, step, metrics)
+        def kill(self: Any, step: int, metrics: Any, count: int = 1, last: int = last) -> None:
+            stepped(self, step, metrics, count)
             if step == last:
                 raise KeyboardInterrupt
 
@@ -175,6 +181,35 @@ def test_folds_side_by_side_follow_their_own_validation_splits(
         state, _ = last_checkpoint(following, tmp_path, fold)
         other, _ = last_checkpoint(following, whole, fold)
         assert float(state.selection.scale) == float(other.selection.scale)
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+@pytest.mark.parametrize("feed", ["stream", "resident"])
+def test_several_steps_in_a_call_are_the_same_steps(
+    stacked: bool, feed: str, tiny_store: Store, whole: Path, tmp_path: Path
+) -> None:
+    several = experiment_of(tiny_store, stacked, steps_per_call=2, **{"data.feed": feed})
+    assert steps_per_call(several, 0) == 2
+    for group in [[1, 2]] if stacked else [[1], [2]]:
+        train.train_folds(several, group, tmp_path)
+    for fold in (1, 2):
+        for tag in ("train/loss", "train/learning_rate", "validation/loss"):
+            ours, theirs = (curve(path, fold, tag) for path in (tmp_path, whole))
+            assert ours.keys() == theirs.keys()
+            for step, value in theirs.items():
+                np.testing.assert_allclose(ours[step], value, rtol=1e-3, atol=1e-4)
+        assert record(tmp_path, fold)["steps"] == record(whole, fold)["steps"]
+
+
+def test_a_call_ends_where_something_is_due(tiny_store: Store) -> None:
+    experiment = experiment_of(tiny_store, steps_per_call=5, epochs=6, eval_every=2)
+    per_epoch = experiment.steps_per_epoch
+    for start in (0, 3):
+        count = steps_per_call(experiment, start)
+        assert 1 <= count <= 5
+        assert per_epoch % count == 0  # checkpoint_every is 1
+        assert start % count == 0
+    assert steps_per_call(experiment_of(tiny_store), 0) == 1  # the default, on a CPU
 
 
 def test_early_stopping_ends_a_fold_and_a_resumed_one_stays_stopped(

@@ -39,8 +39,8 @@ import os, signal, sys, time
 from pathlib import Path
 from jaxsound import main, train
 stepped = train.Progress.stepped
-def kill_at_seven(self, step, metrics):
-    stepped(self, step, metrics)
+def kill_at_seven(self, step, metrics, count):
+    stepped(self, step, metrics, count)
     if step == 7:
         directory = Path(sys.argv[-1].partition("=")[2])
         while not list(directory.glob("fold_*/checkpoints/5")):

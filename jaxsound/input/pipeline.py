@@ -100,11 +100,17 @@ class Feed:
 
     def place(self, batches: Sequence[HostBatch]) -> Batch:
         """One host batch for each fold to a batch on the devices."""
-        if self.placement.stacked:
-            host = {key: np.stack([b[key] for b in batches]) for key in batches[0]}
-        else:
-            (host,) = batches
-        batch = self.placement.put_batch(host)
+        return self._with_frames(self.placement.put_batch(self._of_folds(batches)))
+
+    def place_several(self, steps: Sequence[Sequence[HostBatch]]) -> Batch:
+        """For each step one host batch for each fold, to the batches of a call."""
+        host = _stack([self._of_folds(batches) for batches in steps])
+        return self._with_frames(self.placement.put_batch(host, several=True))
+
+    def _of_folds(self, batches: Sequence[HostBatch]) -> HostBatch:
+        return _stack(batches) if self.placement.stacked else batches[0]
+
+    def _with_frames(self, batch: Batch) -> Batch:
         return batch if self.frames is None else batch | {"frames": self.frames}
 
     def _fetch(self, index: HostBatch, frames: int, real: int) -> HostBatch:
@@ -128,6 +134,10 @@ class Feed:
         for crop, first, valid in zip(crops, row, length, strict=True):
             crop[:valid] = self.store.frames[first : first + valid]
         return crops
+
+
+def _stack(batches: Sequence[HostBatch]) -> HostBatch:
+    return {key: np.stack([batch[key] for batch in batches]) for key in batches[0]}
 
 
 def fits(store: Store, config: Any) -> bool:

@@ -84,7 +84,7 @@ class ResNet(nnx.Module):
           rngs: source of initial values.
         """
         dtype = jnp.dtype(config.dtype)
-        width = 64
+        width = config.width
         self.stem = masking.Conv2d(
             1, width, config.stem_kernel, config.stem_stride, dtype=dtype, rngs=rngs
         )

@@ -67,7 +67,7 @@ class Progress:
         self.clips_per_step = batch_size * len(folds)
         self.log_every = log_every
         self.learning_rate = learning_rate
-        self.pending: tuple[int, dict[str, jax.Array]] | None = None
+        self.pending: tuple[int, dict[str, jax.Array], int] | None = None
         self.written: tuple[int, float] | None = None
         self.began = time.monotonic() - seconds
         names = "-".join(str(fold) for fold in dict.fromkeys((folds[0], folds[-1])))
@@ -88,9 +88,15 @@ class Progress:
         """Spent on these folds, over all starts."""
         return time.monotonic() - self.began
 
-    def stepped(self, step: int, metrics: dict[str, jax.Array]) -> None:
-        """Takes a step's metrics, still being computed, and writes those of the step before."""
-        previous, self.pending = self.pending, (step, metrics)
+    def stepped(self, step: int, metrics: dict[str, jax.Array], count: int = 1) -> None:
+        """Takes the metrics of `count` steps, still being computed, and writes the ones before.
+
+        Args:
+          step: the last of them.
+          metrics: of several steps with a last axis for them.
+          count: how many.
+        """
+        previous, self.pending = self.pending, (step, metrics, count)
         if previous is not None:
             self._write(*previous)
         if step == self.total:
@@ -103,17 +109,24 @@ class Progress:
             self._write(*self.pending)
             self.pending = None
 
-    def _write(self, step: int, metrics: dict[str, jax.Array]) -> None:
-        self.bar.update(step - self.bar.n)
-        if step % self.log_every and step != self.total:
+    def _write(self, last: int, metrics: dict[str, jax.Array], count: int) -> None:
+        self.bar.update(last - self.bar.n)
+        steps = range(last - count + 1, last + 1)
+        due = [step for step in steps if not step % self.log_every or step == self.total]
+        if not due:
             return
-        values = {name: np.atleast_1d(np.asarray(value)) for name, value in metrics.items()}
-        scale = values.pop("learning_rate_scale", np.ones(len(self.writers)))
-        values["learning_rate"] = float(self.learning_rate(step - 1)) * scale
-        common = {**self._speed(step), **_device_memory()}
-        for i, writer in enumerate(self.writers):
-            scalars = {name: float(value[i]) for name, value in values.items()} | common
-            writer.write_scalars(step, {f"train/{name}": v for name, v in scalars.items()})
+        found = {name: np.atleast_1d(np.asarray(value)) for name, value in metrics.items()}
+        for step in due:
+            values = {
+                name: value[..., step - steps.start].reshape(-1) if count > 1 else value
+                for name, value in found.items()
+            }
+            scale = values.pop("learning_rate_scale", np.ones(len(self.writers)))
+            values["learning_rate"] = float(self.learning_rate(step - 1)) * scale
+            common = {**self._speed(step), **_device_memory()} if step == due[-1] else {}
+            for i, writer in enumerate(self.writers):
+                scalars = {name: float(value[i]) for name, value in values.items()} | common
+                writer.write_scalars(step, {f"train/{name}": v for name, v in scalars.items()})
         speed = (
             f", {common['clips_per_second']:.0f} clips/s" if "clips_per_second" in common else ""
         )

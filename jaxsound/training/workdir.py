@@ -25,7 +25,10 @@ HARMLESS = frozenset(
         "eval_every",
         "checkpoint_every",
         "watch_test",
+        "profile_steps",
+        "steps_per_call",
         "wandb",
+        "model.attention",
         "data.manual_dir",
         "data.cache_dir",
         "data.feed",
@@ -138,6 +141,12 @@ def share_of_process(folds: list[int]) -> list[int]:
     count = number("NUM_PROCESSES", "SLURM_NTASKS", "1")
     index = number("PROCESS_ID", "SLURM_PROCID", "0")
     return [fold for fold in folds if fold % count == index]
+
+
+def side_by_side(directory: Path) -> bool | None:
+    """How the folds of this directory were begun: in one program or not; None if none was."""
+    begun = [path.parent.name for path in directory.glob("fold_*/checkpoints")]
+    return any(name.count("_") > 1 for name in begun) if begun else None
 
 
 def checkpoints(directory: Path, folds: list[int]) -> Path:

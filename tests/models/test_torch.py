@@ -185,22 +185,22 @@ class Residual(torch.nn.Module):  # type: ignore[name-defined, misc]
         return torch.relu(self.branch(x) + self.skip(x))
 
 
-@pytest.mark.parametrize("depth", [18, 50])
-def test_resnet(depth: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("depth", "width"), [(18, 64), (18, 32), (50, 64)])
+def test_resnet(depth: int, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resnet, "STAGES", {depth: (1, 2)})
     bottleneck, nn = depth == 50, torch.nn
-    widths = (64, 256, 512, 512) if bottleneck else (64, 64, 128, 128)
+    widths = [width * n for n in ((1, 4, 8, 8) if bottleneck else (1, 1, 2, 2))]
     theirs = shaken(
         nn.Sequential(
             Maps(2),
-            *(*conv_norm(1, 64, 7, 2), nn.ReLU(), nn.MaxPool2d(3, 2, 1)),
-            Residual(widths[0], 64, 1, bottleneck),
-            Residual(widths[1], 128, 2, bottleneck),
-            Residual(widths[2], 128, 1, bottleneck),
+            *(*conv_norm(1, width, 7, 2), nn.ReLU(), nn.MaxPool2d(3, 2, 1)),
+            Residual(widths[0], width, 1, bottleneck),
+            Residual(widths[1], width * 2, 2, bottleneck),
+            Residual(widths[2], width * 2, 1, bottleneck),
             *(Means(), nn.Linear(widths[3], 5)),
         )
     )
-    ours = network("resnet", depth=depth)
+    ours = network("resnet", depth=depth, width=width)
     layers = [ours.stem, ours.stem_norm]
     for block in ours.blocks:
         layers += [x for pair in zip(block.convs, block.norms, strict=True) for x in pair]

@@ -1,0 +1,58 @@
+"""Compiled programs are kept between processes, so that a second start need not compile."""
+
+import hashlib
+import os
+import stat
+from pathlib import Path
+
+import jax
+
+LARGEST = 4 * 2**30  # bytes of programs kept; the oldest go first
+WORTH_KEEPING = 0.3  # seconds of compilation
+
+
+def keep_programs(cache: Path) -> Path | None:
+    """Turns on JAX's persistent compilation cache, unless the environment has settled it.
+
+    A program from there is run as it is, so the folder is its owner's alone, and so is it used:
+    one that others can write to, or a place that cannot be written, means no cache. Programs are
+    kept apart by the processor's abilities, which JAX does not look at.
+
+    Args:
+      cache: jaxsound's cache directory (`data.cache_dir`).
+
+    Returns:
+      The folder in use; None where $JAX_COMPILATION_CACHE_DIR names another or '' for none, or
+      where none can be had.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return None
+    folder = cache / "compiled" / _processor()
+    try:
+        for made in (folder.parent, folder):
+            made.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not _private(made):
+                return None
+    except OSError:
+        return None
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_compilation_cache_max_size", LARGEST)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", WORTH_KEEPING)
+    return folder
+
+
+def _private(folder: Path) -> bool:
+    """Whether a folder, and no link, is this user's and nobody else may write to it."""
+    if not hasattr(os, "getuid"):
+        return True
+    found = folder.lstat()
+    own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+    return own and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _processor() -> str:
+    """A name for what this machine's processor can do."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    abilities = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    return hashlib.sha256(abilities.encode()).hexdigest()[:12]
