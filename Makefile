@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart test format lock clean
+.PHONY: help quickstart test bench format lock clean
 
 # Of pip's hundreds of lines, those that say what takes long. Its complaints stay, except for one
 # per package and index when the user's own pip settings name an index that lacks the package.
@@ -18,6 +18,7 @@ PIP_INSTALL = -m pip install --no-input --progress-bar off
 help:
 	@echo "make quickstart   set up $(VENV), then train five folds of a synthetic data set (5-7 minutes)"
 	@echo "make test         set up $(VENV), then lint, type-check and test (up to 20 minutes)"
+	@echo "make bench        set up $(VENV), then measure beside the peers (about 45 minutes on a quiet machine)"
 	@echo "make format       rewrite the Python files in the project's format (seconds)"
 	@echo "make lock         renew constraints.txt with the newest versions allowed (3-5 minutes)"
 	@echo "make clean        remove $(VENV), caches and build outputs; runs/ stays (seconds)"
@@ -35,6 +36,14 @@ test: $(VENV)/.installed-dev
 	@echo "Running the tests: 10 to 15 minutes on 2 CPU cores."
 	@$(BIN)/python -m pytest
 
+# RECORDINGS=DIR names a folder that holds ESC-50-master; without it files are synthesised.
+BENCHMARKS := preparation batches training startup loop inference crossval
+bench: $(VENV)/.installed-bench
+	@echo "Measuring: about 45 minutes; other programs falsify it."
+	@for name in $(BENCHMARKS); do \
+	  $(BIN)/python benchmarks/$$name.py $(if $(RECORDINGS),'--recordings=$(RECORDINGS)') || exit; done
+	@$(BIN)/python benchmarks/growth.py
+
 format: $(VENV)/.installed-dev
 	@echo "Formatting: seconds."
 	@$(BIN)/ruff check --quiet --fix . || true
@@ -49,6 +58,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 $(VENV)/.installed-dev: pyproject.toml constraints.txt
 	$(call check-python)
 	$(call set-up,.[dev])
+	@touch $(VENV)/.installed $@
+
+$(VENV)/.installed-bench: pyproject.toml constraints.txt
+	$(call check-python)
+	$(call set-up,.[bench])
 	@touch $(VENV)/.installed $@
 
 define check-python
