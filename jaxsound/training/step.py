@@ -75,7 +75,11 @@ def make_train_step(
         # Every parts-th example, so that each part is spread over all devices.
         split = jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch)
         xs = (split, jax.random.split(key, parts))
-        (stats, total), _ = jax.lax.scan(add_part, (state.stats, zero), xs)
+        carry = (state.stats, zero)
+        if parts == 1:
+            (stats, total), _ = add_part(carry, jax.tree.map(lambda x: x[0], xs))
+        else:
+            (stats, total), _ = jax.lax.scan(add_part, carry, xs)
         return stats, jax.tree.map(lambda x: x / parts, total)
 
     def prepare(state: TrainState, batch: Batch, key: Array) -> Batch:
@@ -134,10 +138,27 @@ def make_eval_step(network: Network, frames: int) -> Callable[[TrainState, Batch
     """
 
     def step(state: TrainState, batch: Batch) -> Array:
-        params = state.params if state.ema is None else state.ema
-        features = normalise(gather(batch, frames), batch["length"], state.mean, state.std)
-        first = (features.shape[-1] - network.features) // 2
-        features = features[..., first : first + network.features]
+        params, features = _evaluated(network, frames, state, batch)
         return network.apply(params, state.stats, features, batch["length"], train=False)[0]
 
     return step
+
+
+def make_embed_step(
+    network: Network, frames: int
+) -> Callable[[TrainState, Batch], tuple[Array, Array]]:
+    """As `make_eval_step`: `(state, batch) -> (logits [B, C], embeddings [B, D])`."""
+
+    def step(state: TrainState, batch: Batch) -> tuple[Array, Array]:
+        params, features = _evaluated(network, frames, state, batch)
+        return network.embed(params, state.stats, features, batch["length"])
+
+    return step
+
+
+def _evaluated(network: Network, frames: int, state: TrainState, batch: Batch) -> tuple[Any, Array]:
+    """The weights that are evaluated, and normalised features of the network's width."""
+    params = state.params if state.ema is None else state.ema
+    features = normalise(gather(batch, frames), batch["length"], state.mean, state.std)
+    first = (features.shape[-1] - network.features) // 2
+    return params, features[..., first : first + network.features]
