@@ -10,9 +10,8 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from jaxsound import train
-from jaxsound.compilation import keep_programs
+from jaxsound.cache import cache_root, keep_programs
 from jaxsound.config import in_one_line, validate
-from jaxsound.data.dataset import cache_dir
 from jaxsound.errors import UserError
 from jaxsound.evaluation.crossval import format_table
 from jaxsound.training import sharding
@@ -35,7 +34,7 @@ def main(argv: list[str]) -> int:
             flags.FLAGS(argv)
             config, file = CONFIG.value, config_flags.get_config_filename(flags.FLAGS["config"])
         validate(config)
-        keep_programs(cache_dir(config.data))
+        keep_programs(cache_root(config.data.cache_dir))
         sharding.connect(config.crossval)
         directory = Path(WORKDIR.value or f"runs/{Path(file).stem}")
         if result := train.run(config, directory):

@@ -14,9 +14,10 @@ import ml_collections
 import numpy as np
 from jax.experimental import multihost_utils
 
+from jaxsound.cache import cache_root
 from jaxsound.config import frontend_config
 from jaxsound.data import folds
-from jaxsound.data.dataset import cache_dir, prepare
+from jaxsound.data.dataset import prepare
 from jaxsound.evaluation import crossval, curves, images, report
 from jaxsound.evaluation.evaluators import Predictions
 from jaxsound.experiment import (
@@ -51,7 +52,7 @@ def run(config: ml_collections.ConfigDict, directory: Path) -> dict[str, Any] | 
     writes = jax.process_index() == 0 or config.crossval == "process"
     wandb_writer.check(config.wandb if writes else "")
     dataset = prepare(config.data)
-    store = precompute(dataset, frontend_config(config), cache_dir(config.data))
+    store = precompute(dataset, frontend_config(config), cache_root(config.data.cache_dir))
     available = sorted(set(store.folds.tolist()) - {folds.ONLY_TRAINS})
     splits = {
         fold: folds.split(store, fold, validation=config.data.validation, seed=config.seed)

@@ -22,6 +22,12 @@ MAX_CHANNELS = 8
 MAX_SECONDS = 3600.0  # of one clip; cut longer recordings with the CSV's start and end
 MAX_AMPLITUDE = 16.0  # float samples beyond it are not audio on the scale where 1.0 is full
 MISSING = 0.05  # of what the header promises may lack; more is a truncated file
+# What to take for a recording. Those that cannot be read are listed as broken, not passed over.
+SUFFIXES = (
+    *(".wav", ".wave", ".w64", ".rf64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mpga"),
+    *(".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".m4a", ".mp4", ".aac", ".wma", ".amr"),
+    ".webm",
+)
 _BLOCK = 1 << 18  # samples, over all channels, decoded at a time
 
 
@@ -61,6 +67,16 @@ def check(
     with _open(path) as file:
         for _ in _blocks(file, path, start, end):
             pass
+
+
+def stream(path: str | os.PathLike[str]) -> Iterator[tuple[np.ndarray, int, float]]:
+    """Decodes a recording of any length block by block, as `read` does the whole of it.
+
+    Yields `(block, sample_rate, seconds)`: int16 `[n]`, Hz, and the length that the file promises.
+    """
+    with _open(path) as file:
+        for block in _blocks(file, path, None, None, most=float("inf")):
+            yield block, file.samplerate, file.frames / file.samplerate
 
 
 def downmix(audio: np.ndarray) -> np.ndarray:
@@ -112,6 +128,7 @@ def _blocks(
     path: str | os.PathLike[str],
     start: float | None,
     end: float | None,
+    most: float = MAX_SECONDS,
 ) -> Iterator[np.ndarray]:
     """Yields int16 mono blocks `[<= _BLOCK / channels]`; raises once the file proves bad."""
     rate, promised = file.samplerate, file.frames
@@ -124,8 +141,8 @@ def _blocks(
     wanted = last - first
     if wanted <= 0:
         raise AudioError(path, f"no samples between {start or 0.0} s and {end} s")
-    if wanted > MAX_SECONDS * rate:
-        raise AudioError(path, f"{wanted / rate:.0f} s long, more than {MAX_SECONDS:.0f} s")
+    if wanted > most * rate:
+        raise AudioError(path, f"{wanted / rate:.0f} s long, more than {most:.0f} s")
     got = 0
     try:
         if first:

@@ -5,15 +5,9 @@ from collections import defaultdict
 from pathlib import Path
 
 from jaxsound.data import folds
+from jaxsound.data.audio import SUFFIXES
 from jaxsound.data.builder import Builder, Clip, Listing, Options, read_csv
 from jaxsound.errors import UserError
-
-# What to take for a recording. Those that cannot be read are listed as broken, not passed over.
-_SUFFIXES = (
-    *(".wav", ".wave", ".w64", ".rf64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mpga"),
-    *(".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".m4a", ".mp4", ".aac", ".wma", ".amr"),
-    ".webm",
-)
 
 
 class AudioFolder(Builder):
@@ -70,7 +64,7 @@ def from_folders(root: Path) -> list[tuple[Clip, str]]:
         files = sorted(
             path
             for path in folder.rglob("*")
-            if path.is_file() and path.suffix.lower() in _SUFFIXES and path.name[0] != "."
+            if path.is_file() and path.suffix.lower() in SUFFIXES and path.name[0] != "."
         )
         if not files:
             raise UserError(

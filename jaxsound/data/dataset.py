@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
+from jaxsound.cache import cache_root
 from jaxsound.data import audio_folder, esc50, fsdkaggle2018, synthetic, urbansound8k
 from jaxsound.data.builder import Builder, Config, Options, digest, quiet
 from jaxsound.errors import UserError
@@ -82,7 +82,7 @@ def prepare(data: Any) -> Dataset:
     kill leaves nothing that looks complete.
     """
     builder_class, options = _checked(data)
-    cache = cache_dir(data)
+    cache = cache_root(data.cache_dir)
     folder = Path(data.manual_dir).expanduser() if data.manual_dir else None
     if folder or not builder_class.ARCHIVES:
         listing = builder_class.list_clips(folder or Path(), options)
@@ -104,12 +104,6 @@ def prepare(data: Any) -> Dataset:
             return _open(data.name, builder())
     except OSError as error:
         raise UserError(f"data.cache_dir={cache}: cannot prepare data there ({error})") from error
-
-
-def cache_dir(data: Any) -> Path:
-    """`data.cache_dir`, else $JAXSOUND_CACHE, else ~/.cache/jaxsound."""
-    place = data.cache_dir or os.environ.get("JAXSOUND_CACHE") or "~/.cache/jaxsound"
-    return Path(place).expanduser().absolute()
 
 
 def _checked(data: Any) -> tuple[type[Builder], Options]:

@@ -69,6 +69,17 @@ class Network:
         logits = model(features, length, train=train, rngs=rngs)
         return logits, nnx.state(model, nnx.BatchStat)
 
+    def embed(self, params: Any, stats: Any, features: Array, length: Array) -> tuple[Array, Array]:
+        """As `apply` in evaluation: logits `[B, C]`, and what the classifier saw, `[B, D]`."""
+        model = nnx.merge(self.graph, params, stats, copy=True)
+        head, model.head = model.head, _as_it_is
+        seen = model(features, length, train=False).astype(jnp.float32)
+        return head(seen), seen
+
+
+def _as_it_is(x: Array) -> Array:
+    return x
+
 
 def stream_key(seed: int | Array, name: str, *parts: int | Array) -> Array:
     """The key of one random stream: a function of the seed, the stream's name and indices."""

@@ -1,4 +1,4 @@
-"""Compiled programs are kept between processes, so that a second start need not compile."""
+"""What is kept from one start to the next, and where: compiled programs, beside the data."""
 
 import hashlib
 import os
@@ -11,6 +11,12 @@ LARGEST = 4 * 2**30  # bytes of programs kept; the oldest go first
 WORTH_KEEPING = 0.3  # seconds of compilation
 
 
+def cache_root(place: str = "") -> Path:
+    """`place`, else $JAXSOUND_CACHE, else ~/.cache/jaxsound; absolute."""
+    place = place or os.environ.get("JAXSOUND_CACHE") or "~/.cache/jaxsound"
+    return Path(place).expanduser().absolute()
+
+
 def keep_programs(cache: Path) -> Path | None:
     """Turns on JAX's persistent compilation cache, unless the environment has settled it.
 
@@ -19,7 +25,7 @@ def keep_programs(cache: Path) -> Path | None:
     kept apart by the processor's abilities, which JAX does not look at.
 
     Args:
-      cache: jaxsound's cache directory (`data.cache_dir`).
+      cache: jaxsound's cache directory.
 
     Returns:
       The folder in use; None where $JAX_COMPILATION_CACHE_DIR names another or '' for none, or

@@ -7,12 +7,12 @@ from pathlib import Path
 import jax
 import pytest
 
-from jaxsound import compilation
+from jaxsound import cache
 
 PROGRAM = """
 import sys, time, pathlib
 import jax, jax.numpy as jnp
-from jaxsound.compilation import keep_programs
+from jaxsound.cache import keep_programs
 assert keep_programs(pathlib.Path(sys.argv[1]))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 hits = []
@@ -47,7 +47,7 @@ def test_a_second_process_finds_the_first_one_s_programs(tmp_path: Path) -> None
 
 
 def test_the_folder_is_its_owner_s(tmp_path: Path) -> None:
-    folder = compilation.keep_programs(tmp_path)
+    folder = cache.keep_programs(tmp_path)
     assert folder is not None
     assert folder.is_relative_to(tmp_path)
     assert folder.stat().st_mode & 0o077 == 0
@@ -56,20 +56,20 @@ def test_the_folder_is_its_owner_s(tmp_path: Path) -> None:
 def test_a_folder_that_others_write_to_is_not_used(tmp_path: Path, settings: list) -> None:
     (tmp_path / "compiled").mkdir()
     (tmp_path / "compiled").chmod(0o777)
-    assert compilation.keep_programs(tmp_path) is None
+    assert cache.keep_programs(tmp_path) is None
     assert not settings
 
 
 def test_a_link_is_not_followed(tmp_path: Path, settings: list) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "compiled").symlink_to(tmp_path / "elsewhere")
-    assert compilation.keep_programs(tmp_path) is None
+    assert cache.keep_programs(tmp_path) is None
     assert not settings
 
 
 def test_a_place_that_cannot_be_written_means_no_cache(tmp_path: Path, settings: list) -> None:
     (tmp_path / "file").touch()
-    assert compilation.keep_programs(tmp_path / "file") is None
+    assert cache.keep_programs(tmp_path / "file") is None
     assert not settings
 
 
@@ -78,5 +78,5 @@ def test_the_environment_comes_first(
     chosen: str, tmp_path: Path, settings: list, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", chosen)
-    assert compilation.keep_programs(tmp_path) is None
+    assert cache.keep_programs(tmp_path) is None
     assert not settings
