@@ -10,7 +10,7 @@ so quiet sounds are near zero everywhere; the 80/20 split was drawn at random. H
 000 samples; `:as_coded` has 100 000.
 
 Measured (2 cores of an AMD EPYC, 2026-11-21): 0.417 on fold 1 after two epochs on 85 clips of
-FSDKaggle2018 (10 of its classes), tested on 24; 118 s with one kill and resumption, 1.3 GiB.
+FSDKaggle2018 (10 of its classes), tested on 24; 28 s with one kill and resumption, 1.2 GiB.
 FSDKaggle2018 whole: not measured. See `docs/seeds.md`.
 """
 

@@ -13,7 +13,7 @@ thrown away; pooling ran over features. `docs/mysteries.md` shows it solved. `:a
 of this a configuration can say: 100 000 samples for the 200 000 meant, and no positions.
 
 Measured (2 cores of an AMD EPYC, 2026-11-21): 0.250 on fold 1 after two epochs on 85 clips of
-FSDKaggle2018 (10 of its classes), tested on 24; 1192 s with one kill and resumption, 9.0 GiB.
+FSDKaggle2018 (10 of its classes), tested on 24; 182 s with one kill and resumption, 9.0 GiB.
 FSDKaggle2018 whole: not measured. See `docs/seeds.md`.
 """
 

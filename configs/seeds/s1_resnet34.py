@@ -15,7 +15,7 @@ and the steps of 10 epochs. Both draw the test fold's curve, so that `report.htm
 epoch on the test fold, which is no result, beside the last step's, which is.
 
 Measured (2 cores of an AMD EPYC, 2026-11-21): 0.200 on fold 1 after two epochs on 36 clips of
-ESC-10, tested on 10; 153 s with one kill and resumption, 6.5 GiB. ESC-50 whole: not measured. See
+ESC-10, tested on 10; 131 s with one kill and resumption, 4.3 GiB. ESC-50 whole: not measured. See
 `docs/seeds.md`.
 """
 

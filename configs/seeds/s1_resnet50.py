@@ -16,9 +16,9 @@ by ten every 30 epochs. `:as_coded` has fold 5 and the steps of 10 epochs. Both 
 fold's curve, so that `report.html` shows the best epoch on the test fold, which is no result,
 beside the last step's, which is.
 
-Measured (2 cores of an AMD EPYC, 2026-11-21): 0.100 on fold 1 after two epochs on 36 clips of
-ESC-10, tested on 10; 332 s with one kill and resumption, 10.6 GiB. ESC-50 whole: not measured.
-See `docs/seeds.md`.
+Measured (2 cores of an AMD EPYC, 2026-11-21): 0.200 on fold 1 after two epochs on 36 clips of
+ESC-10, tested on 10; 183 s with one kill and resumption, 3.5 GiB. ESC-50 whole: not measured. See
+`docs/seeds.md`.
 """
 
 import ml_collections

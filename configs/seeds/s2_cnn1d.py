@@ -12,7 +12,7 @@ to 44.1 kHz and shuffled; `--config.data.frames=345` takes the padding away, and
 with it (367 610 are left).
 
 Measured (2 cores of an AMD EPYC, 2026-11-21): 0.153 on fold 1 after two epochs on 261 clips of
-UrbanSound8K, tested on 150; 101 s with one kill and resumption, 1.3 GiB. UrbanSound8K whole: not
+UrbanSound8K, tested on 150; 40 s with one kill and resumption, 1.4 GiB. UrbanSound8K whole: not
 measured. See `docs/seeds.md`.
 """
 

@@ -14,7 +14,7 @@ resampled to 44.1 kHz, a frame attends to valid frames alone, and positions are 
 positions.
 
 Measured (2 cores of an AMD EPYC, 2026-11-21): 0.233 on fold 1 after two epochs on 261 clips of
-UrbanSound8K, tested on 150; 133 s with one kill and resumption, 1.9 GiB. UrbanSound8K whole: not
+UrbanSound8K, tested on 150; 56 s with one kill and resumption, 1.8 GiB. UrbanSound8K whole: not
 measured. See `docs/seeds.md`.
 """
 

@@ -14,7 +14,7 @@ Here the epoch is chosen on a validation split of the training folds, and every 
 `:as_coded` takes the last step's weights.
 
 Measured (2 cores of an AMD EPYC, 2026-11-21): 0.625 on fold 1 after two epochs on 288 clips of
-ESC-10, tested on 80; 212 s with one kill and resumption, 1.9 GiB. Ten epochs on ESC-10's fold 1
+ESC-10, tested on 80; 128 s with one kill and resumption, 2.2 GiB. Ten epochs on ESC-10's fold 1
 (288 clips): 0.662, 282 s. ESC-50 whole: not measured. See `docs/seeds.md`.
 """
 

@@ -13,9 +13,9 @@ figure; batches were never shuffled; its cross-validation carried one model thro
 leak that ended at an accuracy of 1.0. Here the epoch is chosen on a validation split of the
 training folds, and every fold starts anew. `:as_coded` takes the last step's weights.
 
-Measured (2 cores of an AMD EPYC, 2026-11-21): 0.450 on fold 1 after two epochs on 288 clips of
-ESC-10, tested on 80; 737 s with one kill and resumption, 2.6 GiB. ESC-50 whole: not measured. See
-`docs/seeds.md`.
+Measured (2 cores of an AMD EPYC, 2026-11-21): 0.438 on fold 1 after two epochs on 288 clips of
+ESC-10, tested on 80; 162 s with one kill and resumption, 2.5 GiB. Ten epochs on ESC-10's fold 1
+(288 clips): 0.700, 686 s. ESC-50 whole: not measured. See `docs/seeds.md`.
 """
 
 import ml_collections

@@ -11,8 +11,8 @@ label misspelt. `python -m jaxsound.audit DIR` finds this before a training does
 (`docs/mysteries.md`).
 
 Measured (2 cores of an AMD EPYC, 2026-11-21): 0.792 on fold 1 after two epochs on 85 clips of
-four kinds of instruments from FSDKaggle2018, tested on 24; 201 s with one kill and resumption,
-2.0 GiB. The author's own data: not measured. See `docs/seeds.md`.
+four kinds of instruments from FSDKaggle2018, tested on 24; 37 s with one kill and resumption, 2.1
+GiB. The author's own data: not measured. See `docs/seeds.md`.
 """
 
 import ml_collections

@@ -11,7 +11,7 @@ one label misspelt. `python -m jaxsound.audit DIR` finds this before a training 
 (`docs/mysteries.md`).
 
 Measured (2 cores of an AMD EPYC, 2026-11-21): 0.625 on fold 1 after two epochs on 85 clips of
-four kinds of instruments from FSDKaggle2018, tested on 24; 68 s with one kill and resumption, 1.3
+four kinds of instruments from FSDKaggle2018, tested on 24; 28 s with one kill and resumption, 1.3
 GiB. The author's own data: not measured. See `docs/seeds.md`.
 """
 

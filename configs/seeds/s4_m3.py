@@ -13,8 +13,8 @@ one label misspelt. `python -m jaxsound.audit DIR` finds this before a training 
 (`docs/mysteries.md`).
 
 Measured (2 cores of an AMD EPYC, 2026-11-21): 0.250 on fold 1 after two epochs on 85 clips of
-four kinds of instruments from FSDKaggle2018, tested on 24; 212 s with one kill and resumption,
-3.7 GiB. The author's own data: not measured. See `docs/seeds.md`.
+four kinds of instruments from FSDKaggle2018, tested on 24; 121 s with one kill and resumption,
+3.6 GiB. The author's own data: not measured. See `docs/seeds.md`.
 """
 
 import ml_collections

@@ -16,8 +16,8 @@ Here the rate warms up over the first tenth of the steps and gradients are clipp
 which ends the swings; `:as_coded` does neither.
 
 Measured (2 cores of an AMD EPYC, 2026-11-21): 0.250 on fold 1 after two epochs on 85 clips of
-four kinds of instruments from FSDKaggle2018, tested on 24; 736 s with one kill and resumption,
-15.1 GiB. The author's own data: not measured. See `docs/seeds.md`.
+four kinds of instruments from FSDKaggle2018, tested on 24; 252 s with one kill and resumption,
+5.9 GiB. The author's own data: not measured. See `docs/seeds.md`.
 """
 
 import ml_collections

@@ -12,7 +12,7 @@ one label misspelt. `python -m jaxsound.audit DIR` finds this before a training 
 (`docs/mysteries.md`).
 
 Measured (2 cores of an AMD EPYC, 2026-11-21): 0.708 on fold 1 after two epochs on 85 clips of
-four kinds of instruments from FSDKaggle2018, tested on 24; 43 s with one kill and resumption, 1.2
+four kinds of instruments from FSDKaggle2018, tested on 24; 30 s with one kill and resumption, 1.2
 GiB. The author's own data: not measured. See `docs/seeds.md`.
 """
 

@@ -15,7 +15,7 @@ label misspelt. `python -m jaxsound.audit DIR` finds this before a training does
 A clip's whole length is resized to 128 frames, as was meant; the original cut it to 128.
 
 Measured (2 cores of an AMD EPYC, 2026-11-21): 0.500 on fold 1 after two epochs on 85 clips of
-four kinds of instruments from FSDKaggle2018, tested on 24; 50 s with one kill and resumption, 1.4
+four kinds of instruments from FSDKaggle2018, tested on 24; 37 s with one kill and resumption, 1.5
 GiB. The author's own data: not measured. See `docs/seeds.md`.
 """
 
