@@ -97,7 +97,7 @@ TOP = {
         "",
         lambda v: isinstance(v, str) and (not v or _is_span(v)),
         "'' or FIRST:LAST, as in '10:20'",
-        "Steps of which TensorBoard gets a trace, of the first fold trained; '' for none.",
+        "Steps of every fold of which TensorBoard gets a trace; '' for none.",
     ),
     "wandb": text("", "Weights & Biases project to log to as well; '' for none."),
 }

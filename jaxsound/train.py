@@ -69,8 +69,7 @@ def run(config: ml_collections.ConfigDict, directory: Path) -> dict[str, Any] | 
     workdir.claim(directory, config, store)
     if experiment:
         for group in groups:
-            span = config.profile_steps if group is groups[0] else ""
-            train_folds(experiment, group, directory, span)
+            train_folds(experiment, group, directory)
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("every fold is written")
     if workdir.unfinished(directory, splits):
@@ -79,9 +78,7 @@ def run(config: ml_collections.ConfigDict, directory: Path) -> dict[str, Any] | 
     return finish(config, store, available, directory) if jax.process_index() == 0 else None
 
 
-def train_folds(
-    experiment: Experiment, group: list[int], directory: Path, profile_steps: str = ""
-) -> None:
+def train_folds(experiment: Experiment, group: list[int], directory: Path) -> None:
     """Trains one fold, or several side by side, from wherever they stand to their last step."""
     config, placement, steps = experiment.config, experiment.placement, experiment.steps
     current = placement.stack([initial_state(experiment, fold) for fold in group])
@@ -95,8 +92,11 @@ def train_folds(
         progress = closing.enter_context(
             open_progress(experiment, group, directory, start, seconds)
         )
-        profile = closing.enter_context(Profile(profile_steps, directory / f"fold_{group[0]}"))
+        profile = closing.enter_context(
+            Profile(config.profile_steps, directory / f"fold_{group[0]}")
+        )
         about = workdir.about_checkpoint(config, experiment.store, group, experiment.pad_frames)
+        feeds = [iterators[fold] for fold in group]
         every = config.eval_every
         validate = evaluator(experiment, group, "validation", every=every, last=steps)
         watched = {"every": every, "last": steps} if config.watch_test else {}
@@ -118,7 +118,6 @@ def train_folds(
             if save_every and now > start and now % save_every == 0:
                 checkpoints.save(now, current, iterators, about, progress.seconds)
             profile.before(now, current)
-            feeds = [iterators[fold] for fold in group]
             current, measures = take_steps(experiment, current, feeds, key, count)
             progress.stepped(now + count, measures, count)
 

@@ -128,10 +128,11 @@ def _blocks(
     path: str | os.PathLike[str],
     start: float | None,
     end: float | None,
-    most: float = MAX_SECONDS,
+    most: float | None = None,
 ) -> Iterator[np.ndarray]:
     """Yields int16 mono blocks `[<= _BLOCK / channels]`; raises once the file proves bad."""
     rate, promised = file.samplerate, file.frames
+    most = MAX_SECONDS if most is None else most
     first = round((start or 0.0) * rate)
     if promised <= 0:
         raise AudioError(path, "no samples")

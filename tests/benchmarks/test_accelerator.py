@@ -107,7 +107,7 @@ def test_the_peer_is_the_same_network(model: str) -> None:
     x = rng.standard_normal((3, frames, bins), np.float32)
     expected = np.asarray(logits(params, stats, jnp.asarray(x)))
     found = peer(torch.from_numpy(x)).detach().numpy()
-    assert expected.std() > 0.1
+    assert expected.std() > 0.05  # a thousand times what the two may differ by
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-5)
 
 

@@ -39,8 +39,8 @@ def trained(seed: int = 0, names: tuple[str, ...] = NAMES, **changes: Any) -> Tr
         stats=stats,
         opt_state=None,
         ema=None,
-        mean=jnp.full(bins, -40.0),
-        std=jnp.full(bins, 15.0),
+        mean=jnp.full(frontend_config(config).features, -40.0),
+        std=jnp.full(frontend_config(config).features, 15.0),
         class_weight=jnp.ones(len(names)),
     )
     return Trained(config, names, frontend_config(config), 7, frames, network, whole)
