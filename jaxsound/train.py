@@ -224,10 +224,7 @@ def fold_result(
 
 
 def finish(
-    config: ml_collections.ConfigDict,
-    store: Store,
-    available: list[int],
-    directory: Path,
+    config: ml_collections.ConfigDict, store: Store, available: list[int], directory: Path
 ) -> dict[str, Any]:
     """Pools all folds that are done, earlier ones too, into result, report and curves."""
     about = {
