@@ -12,8 +12,9 @@ went wrong there: the 700 "violin" training files are byte for byte the "drum" f
 network could pass .62; one file was corrupted and one label misspelt. `python -m jaxsound.audit
 DIR` finds this before a training does (`docs/mysteries.md`).
 
-Here the rate warms up over the first tenth of the steps and gradients are clipped to a norm of 1,
-which ends the swings; `:as_coded` does neither.
+Here the rate warms up over the first tenth of the steps and gradients are clipped to a norm of 1;
+`:as_coded` does neither. On the few clips at hand that does not end the swings yet
+(`docs/mysteries.md`).
 
 Measured (2 cores of an AMD EPYC, 2026-11-21): 0.250 on fold 1 after two epochs on 85 clips of
 four kinds of instruments from FSDKaggle2018, tested on 24; 252 s with one kill and resumption,
