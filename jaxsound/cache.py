@@ -5,8 +5,6 @@ import os
 import stat
 from pathlib import Path
 
-import jax
-
 LARGEST = 4 * 2**30  # bytes of programs kept; the oldest go first
 WORTH_KEEPING = 0.3  # seconds of compilation
 
@@ -31,6 +29,8 @@ def keep_programs(cache: Path) -> Path | None:
       The folder in use; None where $JAX_COMPILATION_CACHE_DIR names another or '' for none, or
       where none can be had.
     """
+    import jax  # here, so that what only looks for data starts without it
+
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return None
     folder = cache / "compiled" / _processor()

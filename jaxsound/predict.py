@@ -4,8 +4,10 @@ python -m jaxsound.predict runs/quickstart recording.wav folder 'more/*.flac'
 """
 
 import argparse
+import contextlib
 import glob
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -40,12 +42,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             folder.mkdir(parents=True, exist_ok=True)
         keep_programs(cache_root())
         return _predict(load(args.checkpoint), paths, args)
+    except BrokenPipeError:  # head has seen enough; nothing is left to flush at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # head has seen enough
-        sys.stdout = None
-        return 0
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
         return 130
@@ -150,25 +152,16 @@ def _distinct(names: Sequence[str]) -> list[str]:
     return found
 
 
-class _on_disk:
-    """A file's own path; standard input, of which decoders want to seek, in a temporary file."""
-
-    def __init__(self, path: str):
-        self.path = path
-        self.temporary: str | None = None
-
-    def __enter__(self) -> str:
-        if self.path != STANDARD_INPUT:
-            return self.path
-        handle, self.temporary = tempfile.mkstemp(prefix="jaxsound_")
-        with os.fdopen(handle, "wb") as file:
-            while block := sys.stdin.buffer.read(1 << 20):
-                file.write(block)
-        return self.temporary
-
-    def __exit__(self, *error: object) -> None:
-        if self.temporary:
-            os.unlink(self.temporary)
+@contextlib.contextmanager
+def _on_disk(path: str) -> Iterator[str]:
+    """A file's own path; standard input, in which decoders want to seek, as a temporary file."""
+    if path != STANDARD_INPUT:
+        yield path
+        return
+    with tempfile.NamedTemporaryFile(prefix="jaxsound_") as file:
+        shutil.copyfileobj(sys.stdin.buffer, file)
+        file.flush()
+        yield file.name
 
 
 class _Heard:

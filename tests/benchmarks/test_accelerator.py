@@ -104,10 +104,10 @@ def test_the_peer_is_the_same_network(model: str) -> None:
     def logits(params: Any, stats: Any, x: jax.Array) -> jax.Array:
         return nnx.merge(graph, params, stats)(x, jnp.full(len(x), frames), train=False)
 
-    x = rng.standard_normal((3, frames, bins), np.float32)
+    x = 10 * rng.standard_normal((3, frames, bins), np.float32)
     expected = np.asarray(logits(params, stats, jnp.asarray(x)))
     found = peer(torch.from_numpy(x)).detach().numpy()
-    assert expected.std() > 0.05  # a thousand times what the two may differ by
+    assert expected.std() > 0.1
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-5)
 
 

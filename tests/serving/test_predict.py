@@ -76,6 +76,17 @@ def test_standard_input(run: Path, folder: Path) -> None:
     assert row["class_1"] in NAMES
 
 
+def test_a_reader_that_has_seen_enough(run: Path, folder: Path) -> None:
+    command = [sys.executable, "-m", "jaxsound.predict", str(run), *[str(folder / "a.wav")] * 3]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        said = process.stderr.read().decode()
+    assert process.returncode == 0
+    assert "error" not in said.lower()
+
+
 def test_files_that_are_written(
     run: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
