@@ -13,8 +13,8 @@ import accelerator_recipe as recipe
 import numpy as np
 import torch
 import torch.nn.functional as F
-from accelerator_peers import build
 from torch import Tensor, nn
+from torch_peers import build
 
 Run = Callable[[], float]
 Details = dict[str, Any]

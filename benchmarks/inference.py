@@ -121,7 +121,8 @@ def _torch(network: str, compiled: bool = False) -> FileToProbabilities:
         sr=front.sample_rate, n_fft=front.n_fft, n_mels=bins, fmin=front.fmin
     )
     log_mel = torch_peers.LogMel(filters, front.n_fft, front.hop_length)
-    model = torch_peers.build(config.model, bins, steps.CLASSES).eval()
+    frames = 1 + round(5 * front.sample_rate) // front.hop_length
+    model = torch_peers.build(config.model, frames, bins, steps.CLASSES).eval()
     mean, std = torch.full((bins,), -40.0), torch.full((bins,), 15.0)
 
     def classify(waveform: torch.Tensor) -> torch.Tensor:

@@ -106,11 +106,11 @@ def torch_step(network: str, counts: Path, *, compiled: bool) -> Step:
 
     config = configure(network)
     bins = config.frontend.n_mels
-    model = torch_peers.build(config.model, bins, CLASSES)
+    frames = 1 + round(5 * config.frontend.sample_rate) // config.frontend.hop_length
+    model = torch_peers.build(config.model, frames, bins, CLASSES)
     if torch_peers.parameters(model) != int(counts.read_text()):
         raise SystemExit(f"{torch_peers.parameters(model)} parameters, not {counts.read_text()}")
     optimizer = torch_peers.adamw(model, 1e-3, config.optimizer.weight_decay)
-    frames = 1 + round(5 * config.frontend.sample_rate) // config.frontend.hop_length
     features = torch.randn(BATCH, frames, bins) * 15 - 40
     label = torch.arange(BATCH) % CLASSES
     mean, std = torch.full((bins,), -40.0), torch.full((bins,), 15.0)

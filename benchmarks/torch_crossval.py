@@ -10,6 +10,7 @@ import argparse
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import librosa
@@ -21,23 +22,25 @@ from torch.utils.data import DataLoader, TensorDataset
 
 EPOCHS, BATCH, LR, WEIGHT_DECAY, CLIP_NORM = 10, 32, 2e-3, 0.05, 1.0
 RATE, N_FFT, HOP, MELS, FMIN, CLASSES = 16000, 512, 320, 40, 50.0, 10
-NETWORKS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
-    "cnn": (
-        torch_peers.CNN,
-        {"channels": (16, 32, 64), "convs": 1, "stem_kernel": 5, "stem_stride": 2, "dropout": 0.1},
-    ),
-    "transformer": (
-        torch_peers.Transformer,
-        {
-            "stem_channels": (16, 32),
-            "width": 64,
-            "depth": 2,
-            "heads": 4,
-            "mlp_ratio": 4.0,
-            "dropout": 0.1,
-            "drop_path": 0.0,
-        },
-    ),
+FRAMES = 1 + 5 * RATE // HOP
+NETWORKS: dict[str, dict[str, Any]] = {
+    "cnn": {
+        "channels": (16, 32, 64),
+        "convs": 1,
+        "stem_kernel": 5,
+        "stem_stride": 2,
+        "dropout": 0.1,
+    },
+    "transformer": {
+        "stem": "conv",
+        "stem_channels": (16, 32),
+        "width": 64,
+        "depth": 2,
+        "heads": 4,
+        "mlp_ratio": 4.0,
+        "dropout": 0.1,
+        "drop_path": 0.0,
+    },
 }
 
 
@@ -79,8 +82,7 @@ def log_mel(path: Path) -> Tensor:
 
 def build(name: str) -> nn.Module:
     """The network of that name."""
-    kind, settings = NETWORKS[name]
-    return kind(features=MELS, classes=CLASSES, **settings)
+    return torch_peers.build(SimpleNamespace(name=name, **NETWORKS[name]), FRAMES, MELS, CLASSES)
 
 
 def fit(name: str, epochs: int, features: Tensor, labels: Tensor) -> nn.Module:

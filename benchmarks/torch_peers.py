@@ -1,7 +1,8 @@
 """The networks of jaxsound.models in PyTorch, as one writes them there: the peers' side.
 
-The same layers, widths and numbers of parameters. The benchmarks' clips all have one length, so
-these know no masks, which jaxsound's have and pay for.
+On clips of full length, which is all that is measured, their logits are those of jaxsound's
+networks with the same parameters; tests/benchmarks/test_accelerator.py proves it. They know no
+masks, which jaxsound's have and pay for. Input is `[B, T, M]`, output `[B, C]`.
 """
 
 import itertools
@@ -9,44 +10,86 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn import functional
 
 
-class CNN(nn.Module):
-    """Stem, residual stages with 2x2 pooling between them, mean and maximum over time."""
+def convolution(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
+    nn.init.kaiming_normal_(conv.weight)
+    return conv
 
-    def __init__(
-        self,
-        *,
-        features: int,
-        classes: int,
-        channels: tuple[int, ...],
-        convs: int,
-        stem_kernel: int,
-        stem_stride: int,
-        dropout: float,
-    ):
+
+class Block(nn.Module):
+    """A pre-norm encoder block with fused attention."""
+
+    def __init__(self, config: Any, drop_path: float):
         super().__init__()
-        first, last = channels[0], channels[-1]
-        self.stem = nn.Conv2d(
-            1, first, stem_kernel, stem_stride, padding=(stem_kernel - 1) // 2, bias=False
-        )
-        self.stem_norm = nn.BatchNorm2d(first)
-        self.stages = nn.ModuleList(
-            Stage(a, b, convs) for a, b in zip((first, *channels[:-1]), channels, strict=True)
-        )
-        self.dropout = nn.Dropout(dropout)
-        bins = -(-features // (stem_stride * 2 ** (len(channels) - 1)))
-        self.head = nn.Linear(2 * last * bins, classes)
+        width, hidden = config.width, int(config.width * config.mlp_ratio)
+        self.heads, self.drop_path = config.heads, drop_path
+        self.norm_1 = nn.LayerNorm(width, eps=1e-6)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.norm_2 = nn.LayerNorm(width, eps=1e-6)
+        self.up = nn.Linear(width, hidden)
+        self.down = nn.Linear(hidden, width)
+        self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[B, T, M]` -> logits `[B, C]`."""
-        x = functional.relu(self.stem_norm(self.stem(x[:, None])))
-        for i, stage in enumerate(self.stages):
-            x = stage(functional.max_pool2d(x, 2, ceil_mode=True) if i else x)
-        pooled = torch.cat([x.mean(2), x.amax(2)], 1).flatten(1)
-        return self.head(self.dropout(pooled))
+        batch, tokens, width = x.shape
+        qkv = self.qkv(self.norm_1(x)).view(batch, tokens, 3, self.heads, width // self.heads)
+        y = F.scaled_dot_product_attention(*qkv.permute(2, 0, 3, 1, 4))
+        x = x + self._drop(self.out(y.transpose(1, 2).reshape(batch, tokens, width)))
+        y = self.down(F.gelu(self.up(self.norm_2(x)), approximate="tanh"))
+        return x + self._drop(y)
+
+    def _drop(self, x: Tensor) -> Tensor:
+        x = self.dropout(x)
+        if not self.training or self.drop_path == 0:
+            return x
+        keep = torch.rand(len(x), 1, 1, device=x.device) >= self.drop_path
+        return x * keep / (1 - self.drop_path)
+
+
+class Transformer(nn.Module):
+    """jaxsound's transformer with sinusoidal positions and mean pooling, and either stem."""
+
+    def __init__(self, config: Any, frames: int, bins: int, classes: int):
+        super().__init__()
+        width, channels = config.width, tuple(config.stem_channels)
+        self.stem_frames = 0 if config.stem == "conv" else config.stem_frames
+        if self.stem_frames:
+            inputs = bins * self.stem_frames
+            tokens = frames // self.stem_frames
+        else:
+            pairs = list(itertools.pairwise((1, *channels)))
+            self.convs = nn.ModuleList(convolution(a, b, stride=2) for a, b in pairs)
+            self.norms = nn.ModuleList(nn.BatchNorm2d(b) for b in channels)
+            inputs = -(-bins // 2 ** len(channels)) * channels[-1]
+            tokens = -(-frames // 2 ** len(channels))
+        self.project = nn.Linear(inputs, width)
+        rate = np.exp(-np.log(10000.0) * np.arange(width // 2) / (width // 2))
+        angle = np.arange(tokens)[:, None] * rate
+        table = np.concatenate([np.sin(angle), np.cos(angle)], 1).astype(np.float32)
+        self.register_buffer("positions", torch.from_numpy(table), persistent=False)
+        rates = np.linspace(0, config.drop_path, config.depth)
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(Block(config, float(rate)) for rate in rates)
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.stem_frames:
+            x = x.reshape(len(x), -1, self.stem_frames * x.shape[2])
+        else:
+            x = x[:, None]
+            for conv, norm in zip(self.convs, self.norms, strict=True):
+                x = F.relu(norm(conv(x)))
+            x = x.permute(0, 2, 3, 1).flatten(2)
+        x = self.dropout(self.project(x) + self.positions)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.norm(x).mean(1))
 
 
 class Stage(nn.Module):
@@ -55,129 +98,89 @@ class Stage(nn.Module):
     def __init__(self, inputs: int, outputs: int, convs: int):
         super().__init__()
         widths = [inputs] + [outputs] * convs
-        self.convs = nn.ModuleList(
-            nn.Conv2d(a, b, 3, padding=1, bias=False) for a, b in itertools.pairwise(widths)
-        )
+        self.convs = nn.ModuleList(convolution(a, b) for a, b in itertools.pairwise(widths))
         self.norms = nn.ModuleList(nn.BatchNorm2d(outputs) for _ in range(convs))
         same = inputs == outputs
-        self.skip = nn.Identity() if same else nn.Conv2d(inputs, outputs, 1, bias=False)
+        self.skip = nn.Identity() if same else convolution(inputs, outputs, kernel=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[B, C, T, M]` -> `[B, outputs, T, M]`."""
         y = x
         for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
             y = norm(conv(y))
-            y = functional.relu(y + self.skip(x) if i == len(self.convs) - 1 else y)
+            y = F.relu(y + self.skip(x) if i == len(self.convs) - 1 else y)
         return y
 
 
-class Transformer(nn.Module):
-    """Convolutional stem, sinusoidal positions, pre-norm blocks, mean over tokens."""
+class CNN(nn.Module):
+    """jaxsound's residual CNN that keeps frequency: mean and maximum over time."""
 
-    def __init__(
-        self,
-        *,
-        features: int,
-        classes: int,
-        stem_channels: tuple[int, ...],
-        width: int,
-        depth: int,
-        heads: int,
-        mlp_ratio: float,
-        dropout: float,
-        drop_path: float,
-    ):
+    def __init__(self, config: Any, frames: int, bins: int, classes: int):
         super().__init__()
-        pairs = zip((1, *stem_channels[:-1]), stem_channels, strict=True)
-        self.stem = nn.Sequential(
-            *(
-                layer
-                for a, b in pairs
-                for layer in (
-                    nn.Conv2d(a, b, 3, 2, padding=1, bias=False),
-                    nn.BatchNorm2d(b),
-                    nn.ReLU(),
-                )
-            )
+        channels = tuple(config.channels)
+        self.stem = convolution(1, channels[0], config.stem_kernel, config.stem_stride)
+        self.stem_norm = nn.BatchNorm2d(channels[0])
+        self.stages = nn.ModuleList(
+            Stage(a, b, config.convs)
+            for a, b in zip((channels[0], *channels), channels, strict=False)
         )
-        bins = -(-features // 2 ** len(stem_channels))
-        self.project = nn.Linear(bins * stem_channels[-1], width)
-        self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(
-            Block(width, heads, int(width * mlp_ratio), dropout, float(rate))
-            for rate in np.linspace(0, drop_path, depth)
-        )
-        self.norm = nn.LayerNorm(width, eps=1e-6)
-        self.head = nn.Linear(width, classes)
-        self.register_buffer("positions", sinusoids(1024, width), persistent=False)
+        self.dropout = nn.Dropout(config.dropout)
+        rows = -(-bins // (config.stem_stride * 2 ** (len(channels) - 1)))
+        self.head = nn.Linear(2 * channels[-1] * rows, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[B, T, M]` -> logits `[B, C]`; at most 1024 tokens."""
-        x = self.stem(x[:, None])
-        x = self.project(x.transpose(1, 2).flatten(2))
-        x = self.dropout(x + self.positions[: x.shape[1]])
-        for block in self.blocks:
-            x = block(x)
-        return self.head(self.norm(x).mean(1))
+        x = F.relu(self.stem_norm(self.stem(x[:, None])))
+        for i, stage in enumerate(self.stages):
+            x = stage(F.max_pool2d(x, 2, ceil_mode=True) if i else x)
+        pooled = torch.stack([x.float().mean(2), x.float().amax(2)], 1)  # [B, 2, D, M]
+        return self.head(self.dropout(pooled.transpose(2, 3).flatten(1)))
 
 
-class Block(nn.Module):
-    """Attention, then MLP, each with LayerNorm before it, dropout and stochastic depth."""
+class Residual(nn.Module):
+    """Two convolutions and a shortcut."""
 
-    def __init__(self, width: int, heads: int, hidden: int, dropout: float, drop_path: float):
+    def __init__(self, inputs: int, outputs: int, stride: int):
         super().__init__()
-        self.heads = heads
-        self.drop_path = drop_path
-        self.norm_1, self.norm_2 = (nn.LayerNorm(width, eps=1e-6) for _ in range(2))
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
-        self.mlp = nn.Sequential(
-            nn.Linear(width, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, width)
-        )
-        self.dropout = nn.Dropout(dropout)
+        self.conv_1 = convolution(inputs, outputs, stride=stride)
+        self.norm_1 = nn.BatchNorm2d(outputs)
+        self.conv_2 = convolution(outputs, outputs)
+        self.norm_2 = nn.BatchNorm2d(outputs)
+        self.skip: nn.Module = nn.Identity()
+        if stride > 1 or inputs != outputs:
+            skip = convolution(inputs, outputs, 1, stride)
+            self.skip = nn.Sequential(skip, nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[B, T, D]` -> `[B, T, D]`."""
-        x = x + self._drop_path(self.dropout(self._attend(self.norm_1(x))))
-        return x + self._drop_path(self.dropout(self.mlp(self.norm_2(x))))
-
-    def _attend(self, x: Tensor) -> Tensor:
-        batch, tokens, width = x.shape
-        qkv = self.qkv(x).reshape(batch, tokens, 3, self.heads, width // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        y = functional.scaled_dot_product_attention(q, k, v)
-        return self.out(y.transpose(1, 2).reshape(batch, tokens, width))
-
-    def _drop_path(self, x: Tensor) -> Tensor:
-        if not self.training or not self.drop_path:
-            return x
-        keep = x.new_empty(x.shape[0], 1, 1).bernoulli_(1 - self.drop_path)
-        return x * keep / (1 - self.drop_path)
+        y = F.relu(self.norm_1(self.conv_1(x)))
+        return F.relu(self.norm_2(self.conv_2(y)) + self.skip(x))
 
 
-def sinusoids(tokens: int, width: int) -> Tensor:
-    """Fixed positions `[tokens, width]` (Vaswani et al., 2017): sines, then cosines."""
-    rate = torch.exp(-np.log(10000.0) * torch.arange(width // 2) / (width // 2))
-    angle = torch.arange(tokens)[:, None] * rate
-    return torch.cat([angle.sin(), angle.cos()], 1)
+class ResNet18(nn.Module):
+    """The residual network with one input channel (He et al., 2016)."""
+
+    def __init__(self, config: Any, frames: int, bins: int, classes: int):
+        super().__init__()
+        width = getattr(config, "width", 64)
+        self.stem = convolution(1, width, config.stem_kernel, config.stem_stride)
+        self.stem_norm = nn.BatchNorm2d(width)
+        blocks, inputs = [], width
+        for stage in range(4):
+            for i in range(2):
+                outputs = width * 2**stage
+                blocks.append(Residual(inputs, outputs, 2 if stage and not i else 1))
+                inputs = outputs
+        self.blocks = nn.Sequential(*blocks)
+        self.head = nn.Linear(inputs, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.stem_norm(self.stem(x[:, None])))
+        x = self.blocks(F.max_pool2d(x, 3, 2, padding=1))
+        return self.head(x.float().mean((2, 3)))
 
 
-def build(model: Any, features: int, classes: int) -> nn.Module:
-    """The network of the `model` section of one of jaxsound's configurations.
-
-    Args:
-      model: a mapping with attributes; its name is "cnn" or "transformer".
-      features: M.
-      classes: C.
-    """
-    names = {
-        "cnn": ("channels", "convs", "stem_kernel", "stem_stride", "dropout"),
-        "transformer": (
-            *("stem_channels", "width", "depth", "heads", "mlp_ratio", "dropout", "drop_path"),
-        ),
-    }[model.name]
-    kind = {"cnn": CNN, "transformer": Transformer}[model.name]
-    return kind(features=features, classes=classes, **{name: model[name] for name in names})
+def build(config: Any, frames: int, bins: int, classes: int) -> nn.Module:
+    """The network that the `model` section names."""
+    networks = {"transformer": Transformer, "cnn": CNN, "resnet": ResNet18}
+    return networks[config.name](config, frames, bins, classes)
 
 
 def parameters(network: nn.Module) -> int:

@@ -36,10 +36,11 @@ def same(own: Any, peer: Any) -> Iterator[tuple[Any, Any]]:
     """Pairs of a layer of ours and its counterpart."""
     if hasattr(own, "stages"):  # CNN
         yield from ((own.stem, peer.stem), (own.stem_norm, peer.stem_norm))
-        for i, stage in enumerate(own.stages):
-            yield from ((stage.convs[0], peer.convs[i]), (stage.norms[0], peer.norms[i]))
-            if stage.skip is not None:
-                yield stage.skip, peer.skips[i]
+        for a, b in zip(own.stages, peer.stages, strict=True):
+            yield from zip(a.convs, b.convs, strict=True)
+            yield from zip(a.norms, b.norms, strict=True)
+            if a.skip is not None:
+                yield a.skip, b.skip
     elif hasattr(own, "stem_norm"):  # ResNet
         yield from ((own.stem, peer.stem), (own.stem_norm, peer.stem_norm))
         for a, b in zip(own.blocks, peer.blocks, strict=True):
@@ -78,12 +79,14 @@ def drawn(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return values / np.sqrt(np.prod(shape[:-1])) if len(shape) > 1 else 0.5 + 0.1 * values
 
 
-@pytest.mark.parametrize("model", ["cnn", "transformer", "resnet", "wide"])
+@pytest.mark.parametrize("model", ["cnn", "deep", "transformer", "resnet", "wide"])
 def test_the_peer_is_the_same_network(model: str) -> None:
-    recipe, peers = load("accelerator_recipe"), load("accelerator_peers")
+    recipe, peers = load("accelerator_recipe"), load("torch_peers")
     frames, bins = 32, 16
-    if model in ("cnn", "transformer"):
-        config = recipe.preset(model, recipe.SMALL).model
+    if model in ("cnn", "deep", "transformer"):
+        config = recipe.preset({"deep": "cnn"}.get(model, model), recipe.SMALL).model
+        if model == "deep":
+            config.convs = 2
     else:
         config, _ = recipe.large({"wide": "transformer"}.get(model, model), recipe.SMALL)
         config = config.model

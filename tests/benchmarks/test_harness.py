@@ -1,6 +1,5 @@
 """The benchmarks' harness and table, and that both sides of a comparison do the same work."""
 
-import functools
 import importlib
 import json
 import subprocess
@@ -144,7 +143,7 @@ def test_peers_have_jaxsounds_parameters(network: str):
         (load("steps").configure(network), 50, None),
         (small, 10, script.build(network)),
     ):
-        peer = peer or peers.build(config.model, config.frontend.n_mels, classes)
+        peer = peer or peers.build(config.model, 501, config.frontend.n_mels, classes)
         assert peers.parameters(peer) == parameters(config, classes)
     ours = (small.epochs, small.batch_size, small.optimizer.peak_lr, small.optimizer.weight_decay)
     assert ours == (script.EPOCHS, script.BATCH, script.LR, script.WEIGHT_DECAY)
@@ -165,43 +164,3 @@ def parameters(config: Any, classes: int) -> int:
 
     shapes = jax.eval_shape(params, jax.random.key(0))
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
-
-
-def test_torch_peer_computes_what_jaxsounds_network_does():
-    """With jaxsound's weights, the CNN's logits are the same."""
-    torch = pytest.importorskip("torch")
-    from jaxsound.training import state
-
-    config = load("esc10_small").get_config("network=cnn")
-    network, params, stats = state.build_network(
-        config.model, features=40, classes=10, frames=51, key=jax.random.key(0)
-    )
-    features = np.random.default_rng(0).normal(size=(2, 51, 40)).astype(np.float32)
-    apply = jax.jit(functools.partial(network.apply, train=False))
-    logits, _ = apply(params, stats, features, np.full(2, 51))
-    peer = load("torch_crossval").build("cnn").eval()
-    copy_cnn(peer, params)
-    with torch.inference_mode():
-        np.testing.assert_allclose(peer(torch.from_numpy(features)), logits, atol=1e-4)
-
-
-def copy_cnn(peer: Any, params: Any) -> None:
-    """jaxsound's kernels and classifier; the scales and biases of both are as they begin."""
-    import torch
-
-    def kernel(where: Any) -> torch.Tensor:
-        return torch.tensor(np.asarray(where["conv"]["kernel"][...]).transpose(3, 2, 0, 1))
-
-    with torch.no_grad():
-        peer.stem.weight.copy_(kernel(params["stem"]))
-        for i, stage in enumerate(peer.stages):
-            ours = params["stages"][i]
-            stage.convs[0].weight.copy_(kernel(ours["convs"][0]))
-            if "skip" in ours:
-                stage.skip.weight.copy_(kernel(ours["skip"]))
-        head = np.asarray(params["head"]["kernel"][...]).reshape(
-            2, -1, peer.stages[-1].convs[0].out_channels, 10
-        )
-        # Pools, bins, channels here; pools, channels, bins there.
-        peer.head.weight.copy_(torch.tensor(head.transpose(0, 2, 1, 3).reshape(-1, 10).T))
-        peer.head.bias.copy_(torch.tensor(np.asarray(params["head"]["bias"][...])))
