@@ -99,6 +99,13 @@ class Config(tfds.core.BuilderConfig):
     listing: Listing | None = None
 
 
+class Info(tfds.core.DatasetInfo):
+    """Of data sets that are in no bucket of TFDS's."""
+
+    def initialize_from_bucket(self) -> None:
+        """Does nothing: TFDS would ask its server, and leave an empty folder at every start."""
+
+
 class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """Base of the data sets. A record is what `jaxsound.data.dataset.Dataset` describes."""
 
@@ -140,7 +147,7 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type:
             "fold": tfds.features.Scalar(np.int64),
             "manually_verified": tfds.features.Scalar(np.int64),
         }
-        return tfds.core.DatasetInfo(
+        return Info(
             builder=self,
             description=self.TITLE,
             features=tfds.features.FeaturesDict(features),

@@ -4,6 +4,7 @@ import csv
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -60,6 +61,16 @@ def test_esc10_is_whole(recordings: Path, options: Make) -> None:
     assert record["audio"].dtype == np.int16
     np.testing.assert_array_equal(record["audio"], samples)
     assert record["group"] == record["clip_id"].split("-")[1]
+
+
+def test_nothing_is_left_in_the_systems_temporary_folder(
+    options: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    prepare(options("synthetic"))
+    assert not list(temporary.iterdir())
 
 
 def test_the_parent_folder_will_do_and_gives_the_same(recordings: Path, options: Make) -> None:
