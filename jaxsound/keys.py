@@ -159,6 +159,7 @@ MODELS: dict[str, dict[str, Key]] = {
         "stem_kernel": integer(7, "Size of the first convolution, in both directions.", low=1),
         "stem_stride": integer(2, "Stride of the first convolution, in both directions.", low=1),
         "stem_pool": flag(True, "3x3 max pooling of stride 2 after the first convolution."),
+        "zero_init_residual": flag(False, "Every block begins as the identity."),
         "dropout": real(0.0, "Before the classifier.", 0.0, 0.95),
     },
     "efficientnet": {

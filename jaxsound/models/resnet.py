@@ -36,6 +36,7 @@ class Block(nnx.Module):
         stride: int,
         *,
         bottleneck: bool,
+        zero_init_residual: bool,
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ):
@@ -50,6 +51,8 @@ class Block(nnx.Module):
             )
         )
         self.norms = nnx.List(masking.BatchNorm(w) for w in widths[1:])
+        if zero_init_residual:
+            self.norms[-1].scale[...] = jnp.zeros(self.outputs)
         project = stride > 1 or inputs != self.outputs
         self.skip = (
             masking.Conv2d(inputs, self.outputs, 1, stride, dtype=dtype, rngs=rngs)
@@ -99,6 +102,7 @@ class ResNet(nnx.Module):
                     width * 2**stage,
                     stride,
                     bottleneck=bottleneck,
+                    zero_init_residual=config.zero_init_residual,
                     dtype=dtype,
                     rngs=rngs,
                 )
