@@ -81,7 +81,7 @@ async function explain(error, what) {
     await presence.check();
     if (presence.state === "ready") problem("The connection broke; try again.");
   } else if (error instanceof api.Refusal && error.status === 401) {
-    askForToken(api.token() ? error.message : "");
+    askForToken(api.token() ? "The server does not accept this token." : "");
   } else if (error instanceof api.Refusal) {
     problem(what ? `The server refused ${what}: ${error.message}` : error.message);
   } else if (error instanceof NoMicrophone) {
