@@ -3,7 +3,7 @@
 import functools
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,16 @@ SILENCE = 2.0**-12  # a window whose samples all stay below it (-72 dB of full s
 BATCHES = (1, 8)  # windows computed together; each number is compiled for once
 OVERLAP = 0.5  # of neighbouring windows
 Sound = str | os.PathLike[str] | np.ndarray
+Scores = tuple[np.ndarray, np.ndarray, np.ndarray]  # what `Classifier.score` returns
 
 
-def load(path: str | os.PathLike[str]) -> "Classifier":
+def load(path: str | os.PathLike[str], batches: Sequence[int] = BATCHES) -> "Classifier":
     """A trained model, ready for recordings of any length and rate.
 
     Args:
       path: a run (`runs/x`: the mean over its folds), one fold (`runs/x/fold_1`), or several
         of these with commas between them.
+      batches: numbers of windows that are computed together, rising.
 
     Raises:
       UserError: no checkpoint there, one that cannot be read, or models that do not go together.
@@ -39,13 +41,13 @@ def load(path: str | os.PathLike[str]) -> "Classifier":
     for part in map(Path, os.fspath(path).split(",")):
         folds = sorted(p.parent for p in part.glob("fold_*/checkpoints"))
         folders += [fold for fold in folds if fold.name.count("_") == 1] or [part]
-    return Classifier([restore(folder) for folder in folders])
+    return Classifier([restore(folder) for folder in folders], batches)
 
 
 class Classifier:
     """One or more trained models that hear the same frontend; their probabilities are averaged."""
 
-    def __init__(self, models: Sequence[Trained]):
+    def __init__(self, models: Sequence[Trained], batches: Sequence[int] = BATCHES):
         """Compiles nothing yet: that happens with the first sound, or by `warm_up`.
 
         Raises:
@@ -60,6 +62,7 @@ class Classifier:
             ):
                 raise UserError("models of different classes, frontends or lengths do not average")
         self.models = tuple(models)
+        self.batches = tuple(batches)
         self.frontend = first.frontend
         self.frames = first.frames
         size = self.frontend.limit
@@ -87,6 +90,13 @@ class Classifier:
     def window_seconds(self) -> float:
         """Length of a window; longer recordings have several."""
         return self.cut.size / self.cut.rate
+
+    @functools.cached_property
+    def embedding_width(self) -> int:
+        """D, of all models together."""
+        counts = np.ones(1, np.int32)
+        waveforms = np.zeros((1, self.cut.size), np.float32)
+        return jax.eval_shape(self._run, self._states, waveforms, counts, counts)[1].shape[1]
 
     def predict(self, sound: Sound, sample_rate: int | None = None) -> Prediction:
         """Classifies a recording.
@@ -128,6 +138,29 @@ class Classifier:
 
     def predict_blocks(self, blocks: Iterable[np.ndarray], rate: int) -> Prediction:
         """Classifies float32 samples `[n]` that come one block after another, at `rate` Hz."""
+        steps = self.steps(blocks, rate)
+        try:
+            wanted = next(steps)
+            while True:
+                wanted = steps.send(self.score(wanted))
+        except StopIteration as end:
+            return end.value
+
+    def steps(
+        self, blocks: Iterable[np.ndarray], rate: int
+    ) -> Generator[list[np.ndarray], Scores, Prediction]:
+        """`predict_blocks` for whoever computes the scores elsewhere.
+
+        Args:
+          blocks: float32 `[n]` each, one after another.
+          rate: of the blocks, in Hz.
+
+        Yields:
+          Windows as `score` takes them; their scores are to be sent back.
+
+        Returns:
+          The prediction.
+        """
         count = 0
 
         def counted() -> Iterator[np.ndarray]:
@@ -138,12 +171,13 @@ class Classifier:
 
         starts: list[int] = []
         ends: list[int] = []
-        parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        parts: list[Scores] = []
         cuts = windows(counted(), rate, self.cut)
-        while batch := list(itertools.islice(cuts, BATCHES[-1])):
+        at_once = min(BATCHES[-1], self.batches[-1])
+        while batch := list(itertools.islice(cuts, at_once)):
             starts += [start for start, _ in batch]
             ends += [start + len(samples) for start, samples in batch]
-            parts.append(self.score([samples for _, samples in batch]))
+            parts.append((yield [samples for _, samples in batch]))
         probabilities, embeddings, quiet = (np.concatenate(p) for p in zip(*parts, strict=True))
         counts = ~quiet if not quiet.all() else np.ones_like(quiet)
         seconds = count / rate
@@ -163,16 +197,16 @@ class Classifier:
         """What the classifiers see of a recording, `[D]` float32: see `predict`."""
         return self.predict(sound, sample_rate).embedding
 
-    def score(self, samples: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def score(self, samples: Sequence[np.ndarray]) -> Scores:
         """One window each, at the model's rate.
 
         Args:
-          samples: float32 `[<= window]` each; at most the largest of `BATCHES`.
+          samples: float32 `[<= window]` each; at most the largest of `batches`.
 
         Returns:
           Probabilities `[B, C]`, embeddings `[B, D]`, and whether each is silent `[B]`.
         """
-        size = next(size for size in BATCHES if size >= len(samples))
+        size = next(size for size in self.batches if size >= len(samples))
         waveforms = np.zeros((size, self.cut.size), np.float32)
         counts = np.ones(size, np.int32)
         for row, part in zip(range(size), samples, strict=False):
@@ -185,7 +219,7 @@ class Classifier:
 
     def warm_up(self) -> None:
         """Compiles for every number of windows that `score` takes."""
-        for size in BATCHES:
+        for size in self.batches:
             self.score([np.zeros(self.cut.size, np.float32)] * size)
 
     def _scores(
