@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -96,10 +97,12 @@ class Page:
 
     def wait(self, holds: Callable[[], Any], seconds: float = PATIENCE) -> Any:
         """Until something is true; its value."""
-        from selenium.webdriver.support.wait import WebDriverWait
-
-        shown = f"problem: {self.text('#problem')!r}, server: {self.text('#server')!r}"
-        return WebDriverWait(self.driver, seconds, 0.05).until(lambda _: holds(), shown)
+        deadline = time.monotonic() + seconds
+        while not (value := holds()):
+            told = [self.text(name) for name in ("#problem", "#server", "#live-state", "#answer")]
+            assert time.monotonic() < deadline, f"the page says {told}"
+            time.sleep(0.05)
+        return value
 
     def press(self, *keys: str) -> None:
         """Keys to whatever has the focus."""

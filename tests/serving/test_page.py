@@ -24,6 +24,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clips")
     soundfile.write(folder / "clip.wav", sound(4.0, 22050), 22050)
     soundfile.write(folder / "steady.wav", np.tile(sound(1.0, 48000), 30), 48000)
+    soundfile.write(folder / "clip.aiff", sound(4.0, 22050), 22050)
     soundfile.write(folder / "silence.flac", np.zeros(RATE), RATE)
     soundfile.write(folder / 'a, "b".ogg', sound(1.0, 44100), 44100)
     (folder / "broken.wav").write_bytes(b"RIFF but no sound")
@@ -130,6 +131,43 @@ def test_a_broken_file_is_the_server_s_sentence(page: Page, server: Server, clip
     page.give(clips / "clip.wav")  # the next one does not suffer
     shown(page, "clip.wav")
     assert not page.text("#problem")
+
+
+def test_a_file_that_is_too_large_is_not_sent(page: Page, server: Server, tmp_path: Path) -> None:
+    with (tmp_path / "large.wav").open("wb") as file:
+        file.truncate(50_000_001)
+    page.logs()
+    page.give(tmp_path / "large.wav")
+    page.wait(lambda: "50 MB at most" in page.text("#problem"))
+    assert not page.logs()[0]
+
+
+def test_what_the_browser_cannot_decode_is_answered_all_the_same(
+    page: Page, server: Server, clips: Path
+) -> None:
+    _, answer = server.predict(clips / "clip.aiff")
+    page.give(clips / "clip.aiff")
+    assert shown(page, "clip.aiff").startswith(answer["label"])
+    page.wait(lambda: "clip.aiff" in page.text("#remark"))
+    assert not page.find("#waveform").is_displayed()
+    assert page.find("#curves").is_displayed()
+    assert not page.find("#play").is_displayed()
+    page.give(clips / "clip.wav")
+    shown(page, "clip.wav")
+    page.wait(lambda: page.find("#waveform").is_displayed() and not page.text("#remark"))
+
+
+def test_a_file_is_dropped(page: Page, clips: Path) -> None:
+    page.script(
+        """
+        const transfer = new DataTransfer();
+        transfer.items.add(new File([Uint8Array.from(arguments[0])], "dropped.flac"));
+        const dropped = { dataTransfer: transfer, bubbles: true, cancelable: true };
+        document.getElementById("drop").dispatchEvent(new DragEvent("drop", dropped));
+        """,
+        list((clips / "silence.flac").read_bytes()),
+    )
+    page.wait(lambda: page.text("#title") == "dropped.flac" and page.text("#answer") == "Silence")
 
 
 def test_silence_is_no_guess(page: Page, clips: Path) -> None:

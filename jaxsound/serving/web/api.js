@@ -14,7 +14,7 @@ export class Refusal extends Error {
   }
 }
 
-/** No answer came at all. */
+/** No answer came at all, or the server is starting or stopping. */
 export class Gone extends Error {
   constructor() {
     super("The server does not answer.");
@@ -69,6 +69,7 @@ async function ask(path, options = {}) {
     if (options.signal?.aborted) throw error;
     throw new Gone();
   }
+  if (response.status === 503) throw new Gone();
   if (!response.ok) throw new Refusal(response.status, await sentence(response));
   return response;
 }

@@ -9,8 +9,8 @@ export const LONGEST = 1800; // seconds that are drawn; the samples of more fill
  *   browser cannot decode it
  */
 export async function decode(file, rate) {
-  const context = new OfflineAudioContext(1, 1, Math.max(8000, Math.min(rate, 96000)));
   try {
+    const context = new OfflineAudioContext(1, 1, Math.max(8000, Math.min(rate, 96000)));
     const buffer = await context.decodeAudioData(await file.arrayBuffer());
     const channels = Array.from({ length: buffer.numberOfChannels }, (_, i) =>
       buffer.getChannelData(i).slice(),

@@ -67,6 +67,7 @@ export class Live extends EventTarget {
   start() {
     result.open(this.microphone.name, "live, the last 30 seconds");
     result.say("Listening…");
+    this.plots.withSound(true);
     this.microphone.heard = (samples) => this.#hear(samples);
     this.#connect();
     this.#draw();

@@ -194,7 +194,9 @@ async function showDevices() {
   const list = element("device");
   const chosen = list.value;
   const found = (await devices()).filter(({ deviceId }) => deviceId && deviceId !== "default");
-  const options = found.map(({ deviceId, label }, i) => new Option(label || `Microphone ${i + 1}`, deviceId));
+  const options = found.map(
+    ({ deviceId, label }, i) => new Option(label || `Microphone ${i + 1}`, deviceId),
+  );
   list.replaceChildren(list.options[0], ...options);
   list.value = options.some((option) => option.value === chosen) ? chosen : "";
 }

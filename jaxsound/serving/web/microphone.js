@@ -1,6 +1,6 @@
 /** The microphone: which there are, and their samples; what the browser refuses, in a sentence. */
 
-import { address } from "./api.js";
+import { address, Gone } from "./api.js";
 
 // Speech clean-up removes the very sounds that are to be classified.
 const PLAIN = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
@@ -22,7 +22,10 @@ export function impossible() {
   return "";
 }
 
-/** The microphones; without names until the reader has allowed one. @returns {Promise<MediaDeviceInfo[]>} */
+/**
+ * The microphones; without names until the reader has allowed one.
+ * @returns {Promise<MediaDeviceInfo[]>}
+ */
 export async function devices() {
   if (impossible()) return [];
   const found = await navigator.mediaDevices.enumerateDevices();
@@ -58,6 +61,7 @@ export class Microphone extends EventTarget {
    * @param {string} device its id, or "" for the usual one
    * @returns {Promise<Microphone>}
    * @throws {NoMicrophone}
+   * @throws {Gone} the worklet's file did not come
    */
   static async open(device) {
     const why = impossible();
@@ -71,7 +75,12 @@ export class Microphone extends EventTarget {
     }
     const context = new AudioContext();
     const microphone = new Microphone(stream, context);
-    await context.audioWorklet.addModule(address("static/capture.js"));
+    try {
+      await context.audioWorklet.addModule(address("static/capture.js"));
+    } catch {
+      microphone.close();
+      throw new Gone();
+    }
     const node = new AudioWorkletNode(context, "capture", { outputChannelCount: [1] });
     node.port.onmessage = ({ data }) => microphone.heard(data);
     // The node's silent output keeps browsers from leaving it out.

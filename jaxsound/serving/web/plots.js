@@ -35,6 +35,14 @@ export class Plots {
     this.draw();
   }
 
+  /** Whether there are samples to draw, or classes alone. @param {boolean} shown */
+  withSound(shown) {
+    for (const name of ["waveform", "spectrogram"]) {
+      const figure = this.canvases[name].closest("figure");
+      if (figure) figure.hidden = !shown;
+    }
+  }
+
   /** Draws soon, however often it is called before that. */
   draw() {
     if (this.waiting) return;
@@ -131,8 +139,14 @@ function spectrogram({ context, height, colours, view, at }) {
   note(context, colours, "0 Hz", 6, height - 20);
 }
 
-/** A short text on a ground of its own, for it may stand on anything. @param {CanvasRenderingContext2D} context
- * @param {Theme} colours @param {string} text @param {number} x @param {number} y */
+/**
+ * A short text on a ground of its own, for it may stand on anything.
+ * @param {CanvasRenderingContext2D} context
+ * @param {Theme} colours
+ * @param {string} text
+ * @param {number} x
+ * @param {number} y
+ */
 function note(context, colours, text, x, y) {
   const wide = context.measureText(text).width;
   context.fillStyle = colours.card;

@@ -18,6 +18,10 @@ import { onTheme } from "./theme.js";
 const COLUMNS = 1200; // of the pictures, whatever the length
 const BANDS = 64;
 
+// Loaded with the page: it is wanted even when the server is gone.
+const painter = new Worker(api.address("static/spectrum-worker.js"), { type: "module" });
+let jobs = 0;
+
 /** The recording that is shown; a new one replaces it. */
 export class Recording {
   /**
@@ -32,8 +36,6 @@ export class Recording {
     this.plots = plots;
     this.player = player;
     this.ending = new AbortController();
-    /** @type {?Worker} */
-    this.worker = null;
     /** @type {?Picture} */
     this.picture = null;
     /** @type {?Answer} */
@@ -60,7 +62,6 @@ export class Recording {
   /** Stops what is under way; nothing of it reaches the page any more. */
   end() {
     this.ending.abort();
-    this.worker?.terminate();
     this.player.unload();
   }
 
@@ -72,6 +73,7 @@ export class Recording {
   async draw() {
     result.open(this.file.name, bytes(this.file.size));
     result.say("Sending it to the server…");
+    this.plots.withSound(true);
     this.#show();
     const seconds = await this.player.load(this.file);
     if (this.ended) return;
@@ -79,13 +81,15 @@ export class Recording {
       this.#length(seconds);
       this.#offer(seconds);
       result.remark(`Longer than ${LONGEST / 60} minutes: no waveform and spectrogram are drawn.`);
+      this.plots.withSound(false);
       return;
     }
     const sound = await decode(this.file, this.model.sample_rate);
     if (this.ended) return;
     if (!sound) {
-      const able = seconds === null ? "cannot decode" : "can play but not draw";
-      result.remark(`This browser ${able} ${this.file.name}; the server may still be able to.`);
+      const able = seconds === null ? "can neither draw nor play" : "cannot draw";
+      result.remark(`This browser ${able} ${this.file.name}; the server decodes for itself.`);
+      this.plots.withSound(false);
       if (seconds) this.#offer(seconds);
       return;
     }
@@ -127,17 +131,18 @@ export class Recording {
     const picture = new Picture(COLUMNS, BANDS);
     this.picture = picture;
     this.view.picture = { canvas: picture.canvas, from: 0, to: seconds, top: rate / 2 };
-    this.worker = new Worker(api.address("static/spectrum-worker.js"), { type: "module" });
-    this.worker.addEventListener("message", ({ data }) => {
-      const { lows, highs, first, levels, done } = /** @type {Found} */ (data);
+    const number = ++jobs;
+    const take = (/** @type {MessageEvent<Found>} */ { data }) => {
+      const { lows, highs, first, levels } = data;
+      if (data.number !== number) return;
       if (lows && highs) this.view.wave = { lows, highs, from: 0, to: seconds };
       if (levels) picture.set(first ?? 0, levels);
       this.#repaint();
       this.#show();
-      if (done) this.worker?.terminate();
-    });
-    const job = { channels, rate, columns: COLUMNS, bands: BANDS };
-    this.worker.postMessage(
+    };
+    painter.addEventListener("message", take, { signal: this.ending.signal });
+    const job = { number, channels, rate, columns: COLUMNS, bands: BANDS };
+    painter.postMessage(
       job,
       channels.map((channel) => channel.buffer),
     );
@@ -147,6 +152,7 @@ export class Recording {
   #length(seconds) {
     this.view.to = seconds;
     result.about(`${clock(seconds)}, ${bytes(this.file.size)}`);
+    this.#show();
   }
 
   /** @param {number} seconds that can be played */

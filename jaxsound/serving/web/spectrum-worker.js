@@ -1,4 +1,7 @@
-/** Outlines and mel spectra of a whole recording, beside the page, in slices as they are done. */
+/**
+ * Outlines and mel spectra of a whole recording, beside the page, in slices as they are done.
+ * A new job ends the one before.
+ */
 
 import { MelSpectrum } from "./spectrum.js";
 
@@ -6,14 +9,15 @@ const SLICE = 64; // columns between two messages
 const FRAMES = 6; // of a column, at most: a long recording is sampled, not read whole
 
 /**
- * @typedef {{channels: Float32Array[], rate: number, columns: number, bands: number}} Job
+ * @typedef {{number: number, channels: Float32Array[], rate: number, columns: number,
+ *   bands: number}} Job
  *
  * @typedef {object} Found
+ * @property {number} number the job's
  * @property {Float32Array} [lows] least sample of each column
  * @property {Float32Array} [highs] and the greatest
  * @property {number} [first] column of the first spectrum in `levels`
  * @property {Float32Array} [levels] `[columns of the slice, bands]`, dB
- * @property {boolean} [done]
  */
 
 /** @param {Float32Array[]} channels @returns {Float32Array} */
@@ -26,7 +30,7 @@ function mixed(channels) {
   return samples;
 }
 
-/** @param {Float32Array} samples @param {number} columns @returns {Found} */
+/** @param {Float32Array} samples @param {number} columns */
 function outline(samples, columns) {
   const lows = new Float32Array(columns);
   const highs = new Float32Array(columns);
@@ -45,10 +49,13 @@ function outline(samples, columns) {
   return { lows, highs };
 }
 
+let latest = 0;
+
 /** @param {Job} job */
-function work({ channels, rate, columns, bands }) {
+async function work({ number, channels, rate, columns, bands }) {
+  latest = number;
   const samples = mixed(channels);
-  postMessage(outline(samples, columns));
+  postMessage({ number, ...outline(samples, columns) });
   const spectrum = new MelSpectrum(rate, bands);
   const width = samples.length / columns;
   const frames = Math.max(1, Math.min(FRAMES, Math.round((2 * width) / spectrum.size)));
@@ -65,7 +72,9 @@ function work({ channels, rate, columns, bands }) {
         levels[column * bands + band] = spectrum.decibels(sum / frames);
       });
     }
-    postMessage({ first, levels, done: first + SLICE >= columns });
+    postMessage({ number, first, levels });
+    await new Promise((done) => setTimeout(done)); // a new job may have come
+    if (latest !== number) return;
   }
 }
 

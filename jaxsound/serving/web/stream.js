@@ -50,6 +50,8 @@ export class Stream extends EventTarget {
   #read(message) {
     if (message.type === "prediction") {
       this.dispatchEvent(new CustomEvent("prediction", { detail: message }));
+    } else if (message.type === "error" && message.status === 503) {
+      this.#end("lost"); // it is stopping, and may be back
     } else if (message.type === "error") {
       this.#end("refused", new Refusal(message.status, message.detail));
     }
