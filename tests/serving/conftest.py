@@ -21,10 +21,13 @@ RATE, SECONDS = 8000, 1.0
 NAMES = ("bark", "bell", "rain")
 
 
-def trained(seed: int = 0, names: tuple[str, ...] = NAMES, **changes: Any) -> Trained:
+def trained(
+    seed: int = 0, names: tuple[str, ...] = NAMES, model: str = "cnn", **changes: Any
+) -> Trained:
     """A small network with random weights, that hears a second at 8 kHz."""
-    config = default_config("cnn")
-    config.model.update({"channels": (8, 16), "convs": 1})
+    config = default_config(model)
+    if model == "cnn":
+        config.model.update({"channels": (8, 16), "convs": 1})
     config.frontend.update({"sample_rate": RATE, "n_fft": 256, "hop_length": 80, "n_mels": 16})
     config.data.pad_seconds = SECONDS
     config.update_from_flattened_dict(changes)
