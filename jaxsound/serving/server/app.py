@@ -111,9 +111,9 @@ class Service:
     def busy(self) -> Refused | None:
         """Why no work is taken now."""
         if self.draining.is_set():
-            return Refused(503, "The server is going down.", retry_after=5, close=True)
+            return Refused(503, "The server is going down.", retry_after=5)
         if not self.ready:
-            return Refused(503, "The model is being compiled.", retry_after=5, close=True)
+            return Refused(503, "The model is being compiled.", retry_after=5)
         return None
 
     async def predict(self, request: Request) -> Prediction:
@@ -126,7 +126,7 @@ class Service:
                     found = await self.listener.predict(body, kind, request.is_disconnected)
         except TimeoutError:
             text = f"The answer took longer than {self.settings.request_seconds:g} s."
-            raise Refused(503, text, retry_after=1, close=True) from None
+            raise Refused(503, text, retry_after=1) from None
         self.metrics.sound.inc(found.seconds)
         return found
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +16,8 @@ from jaxsound.serving.server.settings import Refused
 
 PADDING = 0.25  # share of a batch that may be empty; with more of it, a smaller one goes first
 IN_FLIGHT = 2  # batches: one is computed while the next is made ready and the last one is answered
+FULL = 16  # windows that are computed without waiting for more
+LINGER = 0.02  # seconds that fewer wait while other requests are being decoded
 
 Row = Sequence[np.ndarray]  # of Scores: [C], [D], []
 _Waiting = tuple[np.ndarray, asyncio.Future[Row]]
@@ -23,8 +26,9 @@ _Waiting = tuple[np.ndarray, asyncio.Future[Row]]
 class Turn:
     """A request's place in the queue, and its windows that wait. Made by `Batcher.enter`."""
 
-    def __init__(self, batcher: "Batcher"):
+    def __init__(self, batcher: "Batcher", soon: bool):
         self._batcher = batcher
+        self._soon = soon
         self._windows: collections.deque[_Waiting] = collections.deque()
 
     def __enter__(self) -> "Turn":
@@ -34,6 +38,7 @@ class Turn:
         for _, future in self._windows:  # of a request that was given up
             future.cancel()
         self._windows.clear()
+        self._came()
         self._batcher._hold(-1)
 
     async def score(self, windows: Sequence[np.ndarray]) -> Scores:
@@ -56,12 +61,22 @@ class Turn:
     def _ask(self, window: np.ndarray) -> asyncio.Future[Row]:
         future: asyncio.Future[Row] = asyncio.get_running_loop().create_future()
         self._windows.append((window, future))
+        self._came()
         self._batcher._wake(self)
         return future
 
+    def _came(self) -> None:
+        """Nobody needs to linger for its first window any more."""
+        if self._soon:
+            self._soon = False
+            self._batcher._expect(-1)
+
 
 class Batcher:
-    """Gives the model whatever waits, as soon as it is free. One event loop's, like its turns."""
+    """Gives the model whatever waits, as soon as it is free. One event loop's, like its turns.
+
+    While requests are being decoded, a small batch lingers for them: the cores have work anyway.
+    """
 
     def __init__(
         self,
@@ -84,19 +99,25 @@ class Batcher:
         self._metrics = metrics
         self._held = 0
         self._turns: collections.deque[Turn] = collections.deque()  # that have windows waiting
+        self._expected = 0  # requests whose first windows will come soon
+        self._since = 0.0  # when the first of those that wait now came
         self._woken = asyncio.Event()
         self._seconds = 0.05  # of the model for a window, lately
         self._threads = ThreadPoolExecutor(IN_FLIGHT, "model")
 
-    def enter(self) -> Turn:
+    def enter(self, soon: bool = True) -> Turn:
         """A place for one more request.
+
+        Args:
+          soon: whether its first window comes as soon as a processor has time for it.
 
         Raises:
           Refused: 429, all places are taken.
         """
         self.check()
         self._hold(1)
-        return Turn(self)
+        self._expect(soon)
+        return Turn(self, soon)
 
     def check(self) -> None:
         """Raises what `enter` would raise."""
@@ -117,11 +138,15 @@ class Batcher:
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            batch = self._next()
-            if not batch:
+            waiting = sum(len(turn._windows) for turn in self._turns)
+            left = self._since + LINGER - loop.time()
+            if not waiting or (waiting < FULL and self._expected and left > 0):
                 self._woken.clear()
-                await self._woken.wait()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(left if waiting else None):
+                        await self._woken.wait()
                 continue
+            batch = self._next(waiting)
             began = time.perf_counter()
             try:
                 found = await loop.run_in_executor(
@@ -141,9 +166,8 @@ class Batcher:
                 if not future.done():
                     future.set_result(row)
 
-    def _next(self) -> list[_Waiting]:
+    def _next(self, waiting: int) -> list[_Waiting]:
         """One window of each request in turn, until a batch is full or nothing waits."""
-        waiting = sum(len(turn._windows) for turn in self._turns)
         size = 0
         for offered in self._batches:
             if waiting >= offered * (1 - PADDING):
@@ -155,9 +179,12 @@ class Batcher:
                 batch.append(turn._windows.popleft())
             if turn._windows:
                 self._turns.append(turn)
+        self._since = asyncio.get_running_loop().time()
         return batch
 
     def _wake(self, turn: Turn) -> None:
+        if not self._turns:
+            self._since = asyncio.get_running_loop().time()
         if len(turn._windows) == 1:
             self._turns.append(turn)
         self._woken.set()
@@ -166,6 +193,10 @@ class Batcher:
         taken = max(0, min(wanted, self._places // 2 - self._held))
         self._hold(taken)
         return taken
+
+    def _expect(self, requests: int) -> None:
+        self._expected += requests
+        self._woken.set()
 
     def _hold(self, places: int) -> None:
         self._held += places

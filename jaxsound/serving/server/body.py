@@ -35,7 +35,7 @@ class Bodies:
           ClientGone: before the body was whole.
         """
         if not request.headers.get("content-type", TAKEN[-1]).lower().startswith(TAKEN):
-            raise Refused(415, "Send a recording: multipart/form-data or audio/*.", close=True)
+            raise Refused(415, "Send a recording: multipart/form-data or audio/*.")
         # The parser of HTTP took nothing but digits.
         if int(request.headers.get("content-length", "0")) > self._settings.max_bytes:
             raise self._too_large()
@@ -49,7 +49,7 @@ class Bodies:
                     raise self._too_large()
                 if self._held > AT_ONCE * self._settings.max_bytes:
                     text = "Too many large bodies at a time; try again in 2 s."
-                    raise Refused(429, text, retry_after=2, close=True)
+                    raise Refused(429, text, retry_after=2)
                 pieces.append(piece)
             yield pieces
         finally:
@@ -67,7 +67,7 @@ class Bodies:
                 text = f"The body took longer than {limits.body_seconds:g} s."
                 if due < end:
                     text = f"Nothing came for {limits.idle_seconds:g} s."
-                raise Refused(408, text, close=True) from None
+                raise Refused(408, text) from None
             if message["type"] == "http.disconnect":
                 raise ClientGone
             more = message.get("more_body", False)
@@ -75,4 +75,4 @@ class Bodies:
 
     def _too_large(self) -> Refused:
         limit = self._settings.max_bytes / MEGABYTE
-        return Refused(413, f"The body is larger than {limit:g} MB.", close=True)
+        return Refused(413, f"The body is larger than {limit:g} MB.")

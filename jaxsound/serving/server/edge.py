@@ -1,5 +1,7 @@
 """Around every request: permission, headers, one log line, metrics; no failure gets out whole."""
 
+import asyncio
+import contextlib
 import hmac
 import logging
 import re
@@ -24,6 +26,7 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
 }
+_LINGER = 1.0  # seconds in which a refused body may still come, to be thrown away
 _CLIENT_GONE = 499  # as nginx logs it; nobody receives it
 
 
@@ -51,18 +54,36 @@ class Edge:
             return await self.app(scope, receive, send)
         began, name, status = time.perf_counter(), secrets.token_hex(4), _CLIENT_GONE
         headers = Headers(scope=scope)
+        unread = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+
+        async def hear() -> Message:
+            nonlocal unread
+            message = await receive()
+            unread = unread and message.get("more_body", False)
+            return message
 
         async def answer(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                _mark(MutableHeaders(scope=message), headers.get("host", ""), name)
+                marked = MutableHeaders(scope=message)
+                _mark(marked, headers.get("host", ""), name)
+                if unread:
+                    marked["Connection"] = "close"
+            elif unread and not message.get("more_body"):
+                # Whoever is still sending would not see the answer if the connection broke now.
+                await send({**message, "more_body": True})
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_LINGER):
+                        while unread:
+                            await hear()
+                message = {"type": "http.response.body"}
             await send(message)
 
         self.in_flight += 1
         try:
             self._check(scope, headers)
-            await self.app(scope, receive, answer)
+            await self.app(scope, hear, answer)
         except Refused as error:
             await _sentence(error)(scope, receive, answer)
         except ClientGone:
@@ -80,7 +101,7 @@ class Edge:
         if self._token and not _OPEN.fullmatch(scope["path"]):
             kind, _, given = headers.get("authorization", "").partition(" ")
             if kind.lower() != "bearer" or not same(given.strip(), self._token):
-                raise Refused(401, "A token is wanted: Authorization: Bearer ...", close=True)
+                raise Refused(401, "A token is wanted: Authorization: Bearer ...")
         if scope["method"] == "POST" and (busy := self._busy()):
             raise busy
 

@@ -26,6 +26,7 @@ def bind(host: str, port: int) -> socket.socket:
     Raises:
       UserError: the address cannot be had.
     """
+    made = None
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, protocol, _, address = found[0]
@@ -33,6 +34,8 @@ def bind(host: str, port: int) -> socket.socket:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind(address)
     except (OSError, OverflowError) as error:
+        if made is not None:
+            made.close()
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError(f"--host={host} --port={port}: {reason}") from None
     return made
@@ -117,6 +120,7 @@ class _Protocol(HttpToolsProtocol):
 
     header_seconds = 10.0
     _timer: asyncio.TimerHandle | None = None
+    _between = True  # two requests, or before the first
     _bytes = 0
 
     def connection_made(self, transport: Any) -> None:
@@ -126,7 +130,7 @@ class _Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Counts what comes before the headers are whole."""
-        if self._timer is None and self._idle():
+        if self._timer is None and self._between:
             self._wait()
         if self._timer is not None:
             self._bytes += len(data)
@@ -137,15 +141,18 @@ class _Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The rest is the application's."""
         self._stop()
+        self._between = False
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The next request may come."""
+        self._between = True
+        super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing more to wait for."""
         self._stop()
         super().connection_lost(exc)
-
-    def _idle(self) -> bool:
-        return self.cycle is None or self.cycle.response_complete
 
     def _wait(self) -> None:
         self._bytes = 0

@@ -41,14 +41,13 @@ class Settings:
 class Refused(Exception):
     """A request that gets a status of 4xx or 503 and one sentence."""
 
-    def __init__(self, status: int, detail: str, retry_after: int = 0, close: bool = False):
+    def __init__(self, status: int, detail: str, retry_after: int = 0):
         """Says no.
 
         Args:
           status: of HTTP.
           detail: one sentence for the client, without paths.
           retry_after: seconds, for 429 and 503; 0 for no such header.
-          close: whether the connection must end, as its body was not read.
         """
         super().__init__(status, detail)
         self.status = status
@@ -56,8 +55,6 @@ class Refused(Exception):
         self.headers: dict[str, str] = {}
         if retry_after:
             self.headers["Retry-After"] = str(retry_after)
-        if close:
-            self.headers["Connection"] = "close"
         if status == 401:
             self.headers["WWW-Authenticate"] = "Bearer"
 

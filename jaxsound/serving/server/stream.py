@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any
 
@@ -117,13 +117,8 @@ class Stream:
         """Answers until the client ends or leaves, or `stop` is set; closes the WebSocket."""
         tasks: list[asyncio.Task[Any]] = []
         try:
-            start = await self._start()
-            with batcher.enter() as turn:
-                parts: tuple[Coroutine[Any, Any, Any], ...] = (
-                    self._receive(start),
-                    self._answer(turn),
-                    stop.wait(),
-                )
+            with batcher.enter(soon=False) as turn:
+                parts = self._receive(), self._answer(turn), stop.wait()
                 tasks = [asyncio.create_task(part) for part in parts]
                 await _first(tasks)
             if not self._ended:
@@ -173,7 +168,8 @@ class Stream:
             raise Refused(415, 'format must be "pcm16" or "webm".')
         return start
 
-    async def _receive(self, start: dict[str, Any]) -> None:
+    async def _receive(self) -> None:
+        start = await self._start()
         if start["format"] == "webm":
             webm = Webm(self._listen_at, self._hear)
             try:
@@ -230,7 +226,7 @@ class Stream:
         named = zip(self._classifier.classes, probabilities[0].tolist(), strict=True)
         return {
             "type": "prediction",
-            "time": round(seconds, 3),
+            "time": round(seconds, 6),
             "silent": bool(quiet[0]),
             "classes": answers.scores(list(named)),
         }

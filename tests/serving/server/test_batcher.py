@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxsound.serving.classifier import Scores
+from jaxsound.serving.server import batcher as batcher_module
 from jaxsound.serving.server.batcher import Batcher
 from jaxsound.serving.server.metrics import Metrics
 from jaxsound.serving.server.settings import Refused
@@ -124,6 +125,35 @@ def test_past_the_bound_requests_are_refused_and_told_when_to_come_back() -> Non
         batcher.check()
 
     run(work, places=5)
+
+
+def test_a_small_batch_waits_for_those_that_are_nearly_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def work(batcher: Batcher, model: Model) -> None:
+        model.go.set()
+        with batcher.enter() as decoding:
+            with batcher.enter():  # which will be refused and have no window
+                first = asyncio.create_task(ask(batcher, [1]))
+                await asyncio.sleep(0.01)
+            second = asyncio.create_task(decoding.score([window(2)]))
+            await asyncio.gather(first, second)
+
+    async def alone(batcher: Batcher, model: Model) -> None:
+        model.go.set()
+        with batcher.enter(soon=False):
+            assert await ask(batcher, [1]) == [1]
+
+    async def late(batcher: Batcher, model: Model) -> None:
+        model.go.set()
+        with batcher.enter():
+            assert await ask(batcher, [1]) == [1]
+
+    monkeypatch.setattr(batcher_module, "LINGER", 30.0)
+    assert run(work).batches == [[1, 2]]
+    run(alone)
+    monkeypatch.setattr(batcher_module, "LINGER", 0.05)
+    run(late)
 
 
 def test_a_failure_is_said_to_those_it_concerns() -> None:

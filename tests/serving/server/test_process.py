@@ -20,6 +20,12 @@ from tests.serving.conftest import NAMES, sound, trained
 from tests.serving.server.conftest import BATCHES, Served, encoded, refused
 
 
+@pytest.fixture
+def _own_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logging stays pytest's where the command runs in its process."""
+    monkeypatch.setattr(serve, "_log", lambda: None)
+
+
 def test_a_process_from_start_to_end(run: Path, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("sesame\n")
@@ -116,6 +122,7 @@ def test_not_ready_before_it_is_compiled(start: Callable[..., Served]) -> None:
     assert not served.thread.is_alive()  # and the process would end with status 1
 
 
+@pytest.mark.usefixtures("_own_log")
 @pytest.mark.parametrize(
     ("args", "says"),
     [
@@ -146,6 +153,7 @@ def test_what_cannot_start_is_one_line(
     assert says in err
 
 
+@pytest.mark.usefixtures("_own_log")
 def test_a_missing_package_is_named(
     run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

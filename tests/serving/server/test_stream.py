@@ -81,7 +81,7 @@ def test_samples_are_heard_as_a_file_is(
     assert len(found) >= 2
     for message in found:
         end = round(message["time"] * rate)
-        window = heard[max(0, end - rate) : end].copy()
+        window = heard[max(0, end - round(classifier.window_seconds * rate)) : end].copy()
         expected = classifier.predict(window, rate)
         np.testing.assert_allclose(probabilities(message), expected.probabilities, atol=1e-3)
         assert message["silent"] is False
@@ -107,7 +107,7 @@ def test_webm_is_heard_as_it_comes(served: Served, classifier: Classifier) -> No
     decoded = _decoded(data)
     for message in (early, found[-1]):
         end = round(message["time"] * 48000)
-        window = decoded[max(0, end - 48000) : end]
+        window = decoded[max(0, end - round(classifier.window_seconds * 48000)) : end]
         expected = classifier.predict(window, 48000).probabilities
         np.testing.assert_allclose(probabilities(message), expected, atol=0.01)
 
@@ -216,25 +216,21 @@ def test_only_its_own_page_may_open_one(start: Callable[..., Served], served: Se
         (served, "null", False),
         (start(cors_origins=("https://example.org",)), "https://example.org", True),
     ):
-        if opens:
-            opened(server, origin=origin).close()
-        else:
-            with pytest.raises(InvalidStatus, match="403"):
-                opened(server, origin=origin)
+        refusal = contextlib.nullcontext() if opens else pytest.raises(InvalidStatus, match="403")
+        with refusal, opened(server, origin=origin):
+            pass
 
 
 def test_streams_are_counted_and_bounded(start: Callable[..., Served]) -> None:
     served = start(max_streams=2)
-    first = [opened(served), opened(served)]
-    for websocket in first:
-        websocket.send(json.dumps(WEBM))
-    with opened(served) as third:
-        error, closed = said(third)
-    assert (error["status"], closed["code"]) == (429, 1013)
-    assert "jaxsound_streams 2.0" in httpx.get(f"{served.url}/metrics").text
-    first[0].close()
-    first[1].socket.shutdown(socket.SHUT_RDWR)  # without a word
-    first[1].close()
+    with opened(served) as first, opened(served) as second:
+        for websocket in (first, second):
+            websocket.send(json.dumps(WEBM))
+        with opened(served) as third:
+            error, closed = said(third)
+        assert (error["status"], closed["code"]) == (429, 1013)
+        assert "jaxsound_streams 2.0" in httpx.get(f"{served.url}/metrics").text
+        second.socket.shutdown(socket.SHUT_RDWR)  # without a word
     end = time.monotonic() + 10
     while "jaxsound_streams 0.0" not in httpx.get(f"{served.url}/metrics").text:
         assert time.monotonic() < end
@@ -243,10 +239,11 @@ def test_streams_are_counted_and_bounded(start: Callable[..., Served]) -> None:
 
 def test_streams_are_told_that_the_server_goes(start: Callable[..., Served]) -> None:
     served = start()
-    with opened(served) as websocket:
+    with opened(served) as websocket, opened(served) as not_begun:
         websocket.send(json.dumps(PCM))
         websocket.send(bytes(2 * RATE))
         assert json.loads(websocket.recv(timeout=10))["type"] == "prediction"
         served.stop()
-        error, closed = said(websocket)
-    assert (error["status"], closed["code"]) == (503, 1013)
+        for left in (websocket, not_begun):
+            error, closed = said(left)
+            assert (error["status"], closed["code"]) == (503, 1013)
