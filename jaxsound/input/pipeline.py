@@ -6,6 +6,8 @@ host cuts and pads the crops and sends them; in `resident` mode all frames are o
 and only the rows where crops begin are sent. Shapes: B batch, T frames, M features.
 """
 
+import functools
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,6 +23,33 @@ from jaxsound.training.step import Batch
 HostBatch = dict[str, np.ndarray]
 Clips = Int[np.ndarray, " B"]
 _CLIPS_READ = 32  # together, for statistics
+
+
+class Order:
+    """A source for Grain: shuffled epochs without end, an element for each whole batch.
+
+    With an element for each clip, Grain's shuffling and batching took 80 microseconds a clip, five
+    times as long as cutting, padding and copying it.
+    """
+
+    def __init__(self, count: int, batch_size: int, seed: int):
+        """Shuffles `count` clips anew in every epoch; a batch may end one and begin the next."""
+        self.count = count
+        self.batch_size = batch_size
+        self.seed = seed
+        self._epoch = functools.lru_cache(maxsize=2)(self._shuffled)
+
+    def __len__(self) -> int:
+        return sys.maxsize // self.batch_size
+
+    def __getitem__(self, index: int) -> Clips:
+        place = np.arange(index * self.batch_size, (index + 1) * self.batch_size)
+        epoch, place = np.divmod(place, self.count)
+        parts = [self._epoch(e)[place[epoch == e]] for e in range(epoch[0], epoch[-1] + 1)]
+        return np.concatenate(parts)
+
+    def _shuffled(self, epoch: int) -> Clips:
+        return np.random.default_rng((self.seed, epoch)).permutation(self.count)
 
 
 class Feed:
@@ -48,7 +77,8 @@ class Feed:
         self.placement = placement
         self.batch_size = batch_size
         self.threads = threads
-        self.frames = placement.put_replicated(np.asarray(store.frames)) if resident else None
+        self.rows = np.asarray(store.frames)  # a view, as quick to index as an array
+        self.frames = placement.put_replicated(self.rows) if resident else None
         share = batch_size // jax.process_count()
         first = jax.process_index() * share
         self.local = slice(first, first + share)
@@ -72,11 +102,8 @@ class Feed:
             return index | {"plain": element < len(clips)} if copies else index
 
         order = (
-            grain.MapDataset.source(np.arange(len(clips) * (1 + copies)))
+            grain.MapDataset.source(Order(len(clips) * (1 + copies), self.batch_size, seed))
             .seed(seed)
-            .shuffle()
-            .repeat()
-            .batch(self.batch_size, drop_remainder=True)
             .random_map(crop)
             .map(lambda index: self._fetch(index, frames, real=self.batch_size))
         )
@@ -130,9 +157,10 @@ class Feed:
         return batch | {"features": self._crops(row, length, frames)}
 
     def _crops(self, row: np.ndarray, length: np.ndarray, frames: int) -> np.ndarray:
-        crops = np.zeros((len(row), frames, self.store.frames.shape[1]), self.store.frames.dtype)
+        crops = np.empty((len(row), frames, self.rows.shape[1]), self.rows.dtype)
         for crop, first, valid in zip(crops, row, length, strict=True):
-            crop[:valid] = self.store.frames[first : first + valid]
+            crop[:valid] = self.rows[first : first + valid]
+            crop[valid:] = 0
         return crops
 
 
