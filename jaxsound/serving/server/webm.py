@@ -19,7 +19,6 @@ _OPTIONS = {
     "format_whitelist": "matroska,webm",
     "probesize": "2048",
     "analyzeduration": "0",
-    "fflags": "nobuffer",
 }
 
 
