@@ -130,6 +130,22 @@ def test_bfloat16_is_stablehlos_alone() -> None:
         saved_model.function(Classifier([model]))
 
 
+def test_halves_stay_halves_whatever_an_optimiser_makes_of_it() -> None:
+    x = np.random.default_rng(0).uniform(-80, 0, (64, 64)).astype(np.float32)
+
+    def halves(x: jax.Array) -> jax.Array:
+        return (x.astype(jnp.float16).astype(jnp.float32) + 8.8) / 20.9
+
+    traced = jax.make_jaxpr(halves)(x)
+    spec = [tf.TensorSpec(x.shape, tf.float32, "x")]
+    graph = tf.function(lambda x: tensorflow_graph.run(traced, None, None, x), input_signature=spec)
+    np.testing.assert_allclose(graph(x).numpy(), halves(x), atol=1e-6)
+    tf2onnx, onnxruntime = map(pytest.importorskip, ("tf2onnx", "onnxruntime"))
+    model, _ = tf2onnx.convert.from_function(graph, input_signature=spec)
+    (found,) = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": x})
+    np.testing.assert_allclose(found, halves(x), atol=1e-6)
+
+
 def test_an_operation_without_a_form_is_named() -> None:
     traced = jax.make_jaxpr(jax.lax.erf_inv)(np.zeros(3, np.float32))
     with pytest.raises(UserError, match="'erf_inv'"):

@@ -140,9 +140,10 @@ class _Graph:
         x = tf.cast(values[0], operations.dtype(out))
         if out.dtype != np.float16:
             return x
-        # To float16's 11 bits (Dekker, 1971): tf2onnx drops casts to a type and back.
+        # To float16's 11 bits (Dekker, 1971): tf2onnx drops casts to a type and back. Without the
+        # minimum TensorFlow's optimiser moves what is added afterwards into the difference.
         large = x * 8193.0
-        return large - (large - x)
+        return tf.minimum(large - (large - x), float(np.finfo(np.float16).max))
 
     def op_iota(self, values: Any, avals: Any, out: Any, dimension: int, **_: Any) -> Value:
         numbers = tf.range(self.size(out.shape[dimension]))
