@@ -61,8 +61,8 @@ class Page:
         self.driver.get(url)
         self.script("sessionStorage.clear()")
         self.emulate()
-        self.driver.get(url)
         self.logs()
+        self.driver.get(url)
         return self
 
     def emulate(self, width: int = 1200, dark: bool = False, calm: bool = False) -> None:

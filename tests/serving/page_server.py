@@ -11,7 +11,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-PATIENCE = 90.0  # seconds for a start, compilation included
+PATIENCE = 300.0  # seconds for a start, compilation included
 
 
 class Server:

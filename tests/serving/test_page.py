@@ -23,7 +23,8 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Recordings that people might have."""
     folder = tmp_path_factory.mktemp("clips")
     soundfile.write(folder / "clip.wav", sound(4.0, 22050), 22050)
-    soundfile.write(folder / "steady.wav", np.tile(sound(1.0, 48000), 30), 48000)
+    steady = np.random.default_rng(0).uniform(-0.5, 0.5, 30 * 48000)  # each second like the others
+    soundfile.write(folder / "steady.wav", steady, 48000)
     soundfile.write(folder / "clip.aiff", sound(4.0, 22050), 22050)
     soundfile.write(folder / "silence.flac", np.zeros(RATE), RATE)
     soundfile.write(folder / 'a, "b".ogg', sound(1.0, 44100), 44100)
@@ -88,11 +89,13 @@ def test_a_file_is_drawn_and_played(page: Page, clips: Path) -> None:
     shown(page, "clip.wav")
     drawn = """
         const canvas = document.getElementById(arguments[0]);
-        const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+        const middle = [canvas.width / 2 - 10, 0, 20, canvas.height]; // away from the labels
+        const data = canvas.getContext("2d").getImageData(...middle).data;
         return new Set(new Uint32Array(data.buffer)).size;
     """
-    for name in ("waveform", "spectrogram", "curves", "timeline", "axis"):
-        page.wait(lambda name=name: page.script(drawn, name) > 2)
+    colours = {"waveform": 3, "spectrogram": 50, "curves": 3, "timeline": 2, "axis": 2}
+    for name, least in colours.items():
+        page.wait(lambda name=name, least=least: page.script(drawn, name) >= least)
         if name != "axis":
             assert "0:00.0 to 0:04.0" in page.find(f"#{name}").get_attribute("aria-label")
     assert page.text("#clock") == "0:00.0 / 0:04.0"
@@ -207,7 +210,7 @@ def test_the_microphone(page: Page, server: Server, clips: Path) -> None:
     found = dict(row.split(" ", 1) for row in page.rows("#bars li"))
     assert set(found) == set(NAMES)
     for name, share in found.items():
-        assert float(share.split()[0]) / 100 == pytest.approx(expected[name], abs=0.15)
+        assert float(share.split()[0]) / 100 == pytest.approx(expected[name], abs=0.1)
     assert any("Fake" in option for option in page.rows("#device option"))
     page.find("#listen").click()
     (row,) = page.wait(lambda: page.rows("#history tbody tr"))
@@ -242,8 +245,8 @@ def test_the_keyboard_is_enough(page: Page, clips: Path) -> None:
     assert page.script(outline) == "solid"
     page.press(ENTER)
     assert page.script("return window.picked")
-    page.give(clips / "clip.wav")
-    shown(page, "clip.wav")
+    page.give(clips / "long.wav")
+    shown(page, "long.wav")
     page.wait(lambda: page.find("#play").is_displayed())
     page.script("document.getElementById('choose').focus()")
     stops = []
@@ -261,7 +264,7 @@ def test_the_keyboard_is_enough(page: Page, clips: Path) -> None:
     page.script("document.querySelector('#segments button').focus()")
     page.press(DOWN)
     lines = page.driver.find_elements("css selector", "#segments button")
-    assert page.driver.switch_to.active_element == lines[min(1, len(lines) - 1)]
+    assert page.driver.switch_to.active_element == lines[1]
     page.script("document.getElementById('clear').focus()")
     page.press(ENTER)
     assert not page.rows("#history tbody tr")
@@ -307,7 +310,7 @@ def test_what_the_browser_refuses_is_said(server: Server, clips: Path) -> None:
         page.open(server.url)
         page.wait(lambda: page.text("#model").startswith("Model "))
         page.find("#listen").click()
-        page.wait(lambda: "refused the microphone" in page.text("#problem"))
+        page.wait(lambda: "Allow it for this page" in page.text("#problem"))
         assert page.find("#listen").is_enabled()
         page.open(f"http://jaxsound.test:{server.port}/")  # neither https nor this computer
         page.wait(lambda: "https" in page.text("#live-state"))
@@ -328,7 +331,7 @@ def test_the_server_goes_away_and_comes_back(
         enter_token(page)
         listening = page.driver.current_window_handle
         page.find("#listen").click()
-        page.wait(lambda: page.text("#live-state") == "Listening.")
+        page.wait(lambda: page.rows("#segments .segment"))
         page.driver.switch_to.new_window("tab")
         page.open(server.url)
         enter_token(page)
@@ -339,8 +342,11 @@ def test_the_server_goes_away_and_comes_back(
         page.wait(lambda: page.text("#answer") == "Waiting for the server…")
         page.driver.switch_to.window(listening)
         page.wait(lambda: "connection is lost" in page.text("#live-state"))
+        (before,) = page.rows("#segments .segment")
         server.start()
         page.wait(lambda: page.text("#live-state") == "Listening.")
+        # What was not heard is in no segment.
+        assert page.wait(lambda: page.rows("#segments .segment")[1:]) == [before]
         page.driver.switch_to.window(sending)
         page.wait(lambda: "is back" in page.text("#server"))
         shown(page, "clip.wav")

@@ -41,7 +41,8 @@ export class Live extends EventTarget {
     this.ending = new AbortController();
     this.samples = 0; // heard so far
     this.offset = 0; // seconds that had been heard when the present connection began
-    this.last = 0; // time of the last prediction
+    this.last = 0; // time of the last prediction, or of the connection if that was later
+    this.answered = false;
     this.sums = new Float64Array(model.classes.length);
     this.counted = 0; // predictions that were not silence
     this.width = Math.round((microphone.rate * SPAN) / COLUMNS);
@@ -78,7 +79,7 @@ export class Live extends EventTarget {
     this.ending.abort();
     this.microphone.close();
     await this.stream?.end();
-    if (!this.last) return null;
+    if (!this.answered) return null;
     const top = this.sums.indexOf(Math.max(...this.sums));
     const silent = !this.counted;
     return {
@@ -100,7 +101,11 @@ export class Live extends EventTarget {
     const { signal } = this.ending;
     const stream = new Stream(this.microphone.rate);
     this.stream = stream;
-    this.offset = this.seconds;
+    stream.addEventListener("open", () => {
+      // Nothing is known of the time without a connection.
+      this.view.points.push({ time: this.last, probabilities: null });
+      this.offset = this.last = this.seconds;
+    });
     stream.addEventListener("prediction", (event) => {
       this.#say("Listening.");
       this.#predicted(/** @type {CustomEvent} */ (event).detail);
@@ -156,7 +161,9 @@ export class Live extends EventTarget {
       this.dispatchEvent(new CustomEvent("refused", { detail }));
       return;
     }
-    const now = this.offset + time;
+    const dropped = (this.stream?.dropped ?? 0) / this.microphone.rate;
+    const now = this.offset + time + dropped;
+    this.answered = true;
     const probabilities = classes.map(({ probability }) => probability);
     view.points.push({ time: now, probabilities: silent ? null : probabilities });
     view.points = view.points.filter((point) => point.time > now - SPAN - 1);

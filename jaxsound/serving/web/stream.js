@@ -9,8 +9,8 @@ const BEHIND = 2; // seconds of sound waiting to be sent from which on more is l
 const PATIENCE = 3000; // milliseconds for the server's last word
 
 /**
- * One connection. Dispatches "prediction" (with a `Heard`), "refused" (with a `Refusal`) and
- * "lost", of which the last two end it.
+ * One connection. Dispatches "open", "prediction" (with a `Heard`), "refused" (with a `Refusal`)
+ * and "lost", of which the last two end it.
  */
 export class Stream extends EventTarget {
   /** @param {number} rate Hz */
@@ -24,6 +24,7 @@ export class Stream extends EventTarget {
     this.socket.addEventListener("open", () => {
       const start = { type: "start", format: "pcm16", sample_rate: rate, channels: 1 };
       this.socket.send(JSON.stringify({ ...start, ...(token() && { token: token() }) }));
+      this.dispatchEvent(new Event("open"));
     });
     this.socket.addEventListener("message", ({ data }) => this.#read(JSON.parse(data)));
     this.socket.addEventListener("close", () => this.#end("lost"));
