@@ -132,7 +132,7 @@ DATA = {
         "Send batches, or keep features on the device and send indices.",
     ),
     "resident_gib": real(2.0, "Largest feature store that 'auto' puts on the device, GiB."),
-    "read_threads": integer(2, "Grain's reading threads in 'stream' mode."),
+    "read_threads": integer(0, "Grain's, in 'stream' mode; 2 or more for slow disks."),
 }
 
 MODELS: dict[str, dict[str, Key]] = {

@@ -81,7 +81,9 @@ def stream(path: str | os.PathLike[str]) -> Iterator[tuple[np.ndarray, int, floa
 
 def downmix(audio: np.ndarray) -> np.ndarray:
     """Mean over channels: float32 `[n, channels]` (or `[n]`, returned as is) -> float32 `[n]`."""
-    return audio if audio.ndim == 1 else audio.mean(axis=1, dtype=np.float32)
+    if audio.ndim == 1:
+        return audio
+    return audio[:, 0] if audio.shape[1] == 1 else audio.mean(axis=1, dtype=np.float32)
 
 
 def resample(audio: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
@@ -145,17 +147,18 @@ def _blocks(
     if wanted > most * rate:
         raise AudioError(path, f"{wanted / rate:.0f} s long, more than {most:.0f} s")
     got = 0
+    # What is int16 already needs no detour through float32 and its checks.
+    plain = file.channels == 1 and file.subtype == "PCM_16"
     try:
         if first:
             file.seek(first)
         while got < wanted:
-            block = file.read(
-                min(_BLOCK // file.channels, wanted - got), dtype="float32", always_2d=True
-            )
+            size = min(_BLOCK // file.channels, wanted - got)
+            block = file.read(size, dtype="int16" if plain else "float32", always_2d=not plain)
             if not len(block):
                 break
             got += len(block)
-            yield _to_int16(block, path)
+            yield block if plain else _to_int16(block, path)
     except (soundfile.SoundFileError, RuntimeError) as error:
         raise AudioError(path, f"breaks off after {got / rate:.3f} s ({_reason(error)})") from error
     if not got:

@@ -4,14 +4,12 @@ A data set is a `tfds.core.GeneratorBasedBuilder` that says where its files come
 metadata lists. `dataset.prepare` chooses the folder that the result is kept in.
 """
 
-import concurrent.futures
 import contextlib
 import csv
 import dataclasses
 import hashlib
 import io
 import json
-import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -24,6 +22,7 @@ from etils import epath
 from tqdm import tqdm
 
 from jaxsound.data import audio, download
+from jaxsound.data.ahead import ahead
 from jaxsound.errors import UserError
 
 Report = dict[str, str]  # {"clip": relative path or id, "reason": one line}
@@ -191,8 +190,8 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type:
     def _generate_examples(
         self, clips: list[Clip], bar: tqdm
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        for clip in clips:
-            samples, rate = clip.read()
+        decoded = ahead(lambda clip: clip.read(), clips)
+        for clip, (samples, rate) in zip(clips, decoded, strict=True):
             yield (
                 clip.clip_id,
                 {
@@ -221,12 +220,9 @@ def scan(clips: Iterable[Clip], on_bad: str, title: str) -> list[Report]:
             return {"clip": clip.clip_id, "reason": error.reason}
         return None
 
-    with (
-        concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
-        _bar(len(clips), f"checking {title}") as bar,
-    ):
+    with _bar(len(clips), f"checking {title}") as bar:
         broken = []
-        for report in pool.map(check, clips):
+        for report in ahead(check, clips):
             bar.update()
             if report:
                 broken.append(report)

@@ -15,7 +15,6 @@ same byte for byte as if it had never stopped.
 """
 
 import collections
-import concurrent.futures
 import contextlib
 import dataclasses
 import fcntl
@@ -28,7 +27,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -37,6 +36,7 @@ from tqdm import tqdm
 
 import jaxsound
 from jaxsound.data import audio
+from jaxsound.data.ahead import ahead
 from jaxsound.data.dataset import Dataset
 from jaxsound.errors import UserError
 from jaxsound.features import frontend as front
@@ -210,7 +210,7 @@ def _compute(dataset: Dataset, frontend: FrontendConfig, partial: Path, progress
     with _writing(partial):
         done = _recover(partial, frontend)
     total = len(dataset.clips)
-    work = _ahead(functools.partial(_clip, dataset, frontend), range(done, total))
+    work = ahead(functools.partial(_clip, dataset, frontend), range(done, total))
     bar = tqdm(
         desc=f"features of {dataset.name}",
         total=total,
@@ -225,23 +225,6 @@ def _compute(dataset: Dataset, frontend: FrontendConfig, partial: Path, progress
             with _writing(partial):
                 _commit(partial, batch)
             bar.update(len(batch))
-
-
-def _ahead(function: Callable[[int], Any], items: range) -> Generator[Any, None, None]:
-    """`map(function, items)` in threads that run a bounded number of items ahead."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    workers = cores or 1
-    waiting: collections.deque[concurrent.futures.Future] = collections.deque()
-    pool = concurrent.futures.ThreadPoolExecutor(workers)
-    try:
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > 2 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _clip(

@@ -74,23 +74,37 @@ def _backward(
 def _input_gradient(
     strides: tuple[int, ...], padding: Pairs, shape: tuple[int, ...], kernel: Array, gradient: Array
 ) -> Array:
-    """`[B, T, M, D]`: the outputs' gradient, spread out by the strides, under the turned kernel."""
-    around = []
-    for axis, ((before, _), stride) in enumerate(zip(padding, strides, strict=True)):
-        size, spread = kernel.shape[axis], (gradient.shape[axis + 1] - 1) * stride + 1
-        first = size - 1 - before
-        around.append((first, shape[axis + 1] - spread - first + size - 1))
+    """`[B, T, M, D]`: the outputs' gradient under the turned kernel.
+
+    With strides, each of their phases of the input met kernel positions of its own: they are
+    computed one by one and interleaved, so that no product is with a zero between the outputs.
+    """
+    sizes = [n + sum(around) for n, around in zip(shape[1:3], padding, strict=True)]
+    counts = [-(-size // stride) for size, stride in zip(sizes, strides, strict=True)]
     groups = shape[3] // kernel.shape[2]
-    turned = kernel[::-1, ::-1]
-    return lax.conv_general_dilated(
-        gradient,
-        turned if groups > 1 else turned.swapaxes(2, 3),
-        (1, 1),
-        around,
-        lhs_dilation=strides,
-        dimension_numbers=NUMBERS,
-        feature_group_count=groups,
-    )
+
+    def phase(i: int, j: int) -> Array:
+        part = kernel[i :: strides[0], j :: strides[1]]
+        if not part.size:
+            return jnp.zeros((shape[0], *counts, shape[3]), gradient.dtype)
+        turned = part[::-1, ::-1]
+        around = [
+            (part.shape[axis] - 1, counts[axis] - gradient.shape[axis + 1]) for axis in (0, 1)
+        ]
+        return lax.conv_general_dilated(
+            gradient,
+            turned if groups > 1 else turned.swapaxes(2, 3),
+            (1, 1),
+            around,
+            dimension_numbers=NUMBERS,
+            feature_group_count=groups,
+        )
+
+    rows = [jnp.stack([phase(i, j) for j in range(strides[1])], 3) for i in range(strides[0])]
+    whole = jnp.stack(rows, 2)  # [B, T / stride, stride, M / stride, stride, D]
+    whole = whole.reshape(shape[0], counts[0] * strides[0], counts[1] * strides[1], shape[3])
+    (top, _), (left, _) = padding
+    return whole[:, top : top + shape[1], left : left + shape[2]]
 
 
 def _kernel_gradient(
