@@ -144,7 +144,12 @@ def _blocks(
     """Yields int16 mono blocks `[<= _BLOCK / channels]`; raises once the file proves bad."""
     most = MAX_SECONDS if most is None else most
     first, wanted = _span(file, path, start, end)
+    whole = not first and end is None
+    if file.format == "OGG" and whole and (damage := container.ogg_damage(Path(path))):
+        raise AudioError(path, f"damaged: {damage}")
     known = file.frames < _UNKNOWN
+    if not known:
+        file.seekable = lambda: False  # soundfile would seek to the end, which libsndfile refuses
     got = 0
     try:
         if first:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 PATIENCE = 20.0  # seconds to wait for an answer, and for each block of it
 PAUSES = (1.0, 2.0, 4.0, 8.0)  # seconds before each new try; bytes that came start them again
 MOST = 256 * 2**30  # bytes of a file whose publisher names no size
-_BLOCK = 2**20
+_BLOCK = 2**14  # bytes; of one that breaks off nothing is kept
 
 
 class TransferError(Exception):

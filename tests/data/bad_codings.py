@@ -6,10 +6,25 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from tests.data.waves import NOISE, RATE, Kind, encoded, file, form, riff, sound, wav
+from tests.data.waves import (
+    NOISE,
+    RATE,
+    Kind,
+    changed,
+    encoded,
+    file,
+    form,
+    mpeg_in_wav,
+    riff,
+    sound,
+    wav,
+)
 
-TONE = (8000 * np.sin(np.arange(RATE) / 5)).astype(np.int16)
 NOT_ONE = "cannot be decoded (not a recording)"
+EXPANDS = "expands N times, to N MiB; more than N times is not sound"
+UNRECOGNISED = "cannot be decoded (Format not recognised)"
+TONE = (8000 * np.sin(np.arange(RATE) / 5)).astype(np.int16)
+CLIPPED = riff(form(), sound((np.sign(NOISE) * 32_767).astype("<i2").tobytes()))
 
 
 def floats(*values: float) -> bytes:
@@ -53,18 +68,47 @@ CODINGS = (
     ("ulaw", "mu-law in WAV", "used", {"format": "WAV", "subtype": "ULAW"}),
     ("ms_adpcm", "Microsoft ADPCM in WAV", "used", {"format": "WAV", "subtype": "MS_ADPCM"}),
     ("ima_adpcm", "IMA ADPCM in WAV", "used", {"format": "WAV", "subtype": "IMA_ADPCM"}),
-    ("mpeg_in_wav", "MPEG layer 3 in WAV", "used", {"format": "WAV", "subtype": "MPEG_LAYER_III"}),
-    ("gsm610", "GSM 6.10 in WAV", "", {"format": "WAV", "subtype": "GSM610"}),
-    ("g721", "G.721 in WAV", "", {"format": "WAV", "subtype": "G721_32"}),
-    ("nms", "NMS ADPCM in WAV", "", {"format": "WAV", "subtype": "NMS_ADPCM_16"}),
-    ("alac", "ALAC in CAF", "", {"format": "CAF", "subtype": "ALAC_16"}),
-    ("dwvw", "DWVW in AIFF", "", {"format": "AIFF", "subtype": "DWVW_16"}),
+    (
+        "gsm610",
+        "GSM 6.10 in WAV",
+        "cannot be decoded (WAV of GSMN is not read)",
+        {"format": "WAV", "subtype": "GSM610"},
+    ),
+    (
+        "g721",
+        "G.721 in WAV",
+        "cannot be decoded (WAV of GN_N is not read)",
+        {"format": "WAV", "subtype": "G721_32"},
+    ),
+    (
+        "nms",
+        "NMS ADPCM in WAV",
+        "cannot be decoded (WAV of NMS_ADPCM_N is not read)",
+        {"format": "WAV", "subtype": "NMS_ADPCM_16"},
+    ),
+    (
+        "alac",
+        "ALAC in CAF",
+        "cannot be decoded (CAF of ALAC_N is not read)",
+        {"format": "CAF", "subtype": "ALAC_16"},
+    ),
+    (
+        "dwvw",
+        "DWVW in AIFF",
+        "cannot be decoded (AIFF of DWVW_N is not read)",
+        {"format": "AIFF", "subtype": "DWVW_16"},
+    ),
     ("voc", "VOC", NOT_ONE, {"format": "VOC", "subtype": "PCM_16"}),
     ("nist", "NIST Sphere", NOT_ONE, {"format": "NIST", "subtype": "PCM_16"}),
     ("paf", "PAF", NOT_ONE, {"format": "PAF", "subtype": "PCM_16"}),
     ("mat5", "MATLAB", NOT_ONE, {"format": "MAT5", "subtype": "PCM_16"}),
     ("ircam", "IRCAM", NOT_ONE, {"format": "IRCAM", "subtype": "PCM_16"}),
-    ("svx", "Amiga 8SVX", "", {"format": "SVX", "subtype": "PCM_16"}),
+    (
+        "svx",
+        "Amiga 8SVX",
+        "cannot be decoded (SVX of PCM_N is not read)",
+        {"format": "SVX", "subtype": "PCM_16"},
+    ),
 )
 
 CONTENTS = (
@@ -80,35 +124,62 @@ CONTENTS = (
     ("webm", "WebM", NOT_ONE, b"\x1aE\xdf\xa3" + bytes(900)),
     ("wma", "WMA", NOT_ONE, b"0&\xb2u\x8ef\xcf\x11" + bytes(900)),
     ("midi", "MIDI", NOT_ONE, b"MThd\0\0\0\6" + bytes(900)),
-    ("avi", "AVI, a RIFF that is no WAV", "", b"RIFF\0\1\0\0AVI LIST" + bytes(900)),
+    ("avi", "AVI, a RIFF that is no WAV", UNRECOGNISED, b"RIFF\0\1\0\0AVI LIST" + bytes(900)),
     ("float", "float", "used", floats()),
     ("float_over", "float, 1.5 at its peak: clipped", "used", floats(1.5, -1.5)),
     ("float_tiny", "float, 1e-40 at its least", "used", floats(1e-40, -1e-40)),
-    ("float_integers", "float on the scale of 16-bit numbers", "", floats(20_000.0, -20_000.0)),
+    (
+        "float_integers",
+        "float on the scale of 16-bit numbers",
+        "samples reach N, where full scale is N",
+        floats(20_000.0, -20_000.0),
+    ),
     ("float_nan", "float with NaN", "NaN or infinite samples", floats(np.nan)),
     ("float_infinite", "float with infinity", "NaN or infinite samples", floats(np.inf)),
     ("float_minus", "float with minus infinity", "NaN or infinite samples", floats(-np.inf)),
-    ("float_1e30", "float with 1e30", "", floats(1e30)),
+    ("float_1e30", "float with 1e30", "samples reach N, where full scale is N", floats(1e30)),
     ("one_sample", "one sample", "used", constant(1000, 1)),
     ("silence", "silence", "used", constant(0)),
     ("dc", "a constant", "used", constant(12_000)),
     ("least", "the least value throughout", "used", constant(-32_768)),
-    ("clipped", "clipped", "used", riff(form(), sound((np.sign(NOISE) * 32_767).astype("<i2").tobytes()))),
-    ("cancels", "stereo whose channels cancel out: silence", "used",
-     riff(form(channels=2), sound(np.stack([NOISE, -NOISE], 1).tobytes()))),
+    ("clipped", "clipped", "used", CLIPPED),
+    (
+        "cancels",
+        "stereo whose channels cancel out: silence",
+        "used",
+        riff(form(channels=2), sound(np.stack([NOISE, -NOISE], 1).tobytes())),
+    ),
     ("hour", "an hour of silence", "used", silent_hours(3600)),
     ("over_an_hour", "more than an hour", "N s long, more than N s", silent_hours(3601)),
-)  # fmt: skip
+)
 
 BOMBS = (
-    ("flac_bomb", "FLAC bomb: 0.6 MB for 660 MB of silence", "", bomb("a.flac", 48_000, 2, 3599)),
-    ("flac_bomb_unknown", "the same with no length in its header", "",
-     bomb("a.flac", 48_000, 2, 3599, unknown=True)),
-    ("flac_bomb_wide", "FLAC bomb of 8 channels at 192 kHz", "", bomb("a.flac", 192_000, 8, 300)),
-    ("ogg_bomb", "OGG Vorbis bomb", "", bomb("a.ogg", 48_000, 2, 900)),
-    ("flac_silence", "FLAC of 5 min of silence, which grows as much but little", "used",
-     bomb("a.flac", 48_000, 2, 300)),
-)  # fmt: skip
+    (
+        "flac_bomb",
+        "FLAC bomb: 0.6 MB for 660 MB of silence",
+        EXPANDS,
+        bomb("a.flac", 48_000, 2, 3599),
+    ),
+    (
+        "flac_bomb_unknown",
+        "the same with no length in its header",
+        EXPANDS,
+        bomb("a.flac", 48_000, 2, 3599, unknown=True),
+    ),
+    (
+        "flac_bomb_wide",
+        "FLAC bomb of 8 channels at 192 kHz",
+        EXPANDS,
+        bomb("a.flac", 192_000, 8, 300),
+    ),
+    ("ogg_bomb", "OGG Vorbis bomb", EXPANDS, bomb("a.ogg", 48_000, 2, 900)),
+    (
+        "flac_silence",
+        "FLAC of 5 min of silence, which grows as much but little",
+        "used",
+        bomb("a.flac", 48_000, 2, 300),
+    ),
+)
 
 KINDS = (
     *(
@@ -119,6 +190,12 @@ KINDS = (
             file(encoded(TONE, 8000 if name in ("gsm610", "nms") else RATE, **kind)),
         )
         for name, what, outcome, kind in CODINGS
+    ),
+    Kind(
+        "mpeg_in_wav",
+        "MPEG layer 3 in WAV",
+        "used",
+        file(changed(encoded(TONE, format="MP3"), mpeg_in_wav)),
     ),
     *(Kind(name, what, outcome, file(content)) for name, what, outcome, content in CONTENTS),
     *(Kind(name, what, outcome, make) for name, what, outcome, make in BOMBS),

@@ -90,8 +90,18 @@ KINDS = (
         _forbidden,
         unreadable=True,
     ),
-    Kind("too_long", "name of 300 bytes", "", lambda place: place / ("a" * 296 + ".wav")),
-    Kind("zero_byte", "name with a zero byte", "", lambda place: place / "a\0.wav"),
+    Kind(
+        "too_long",
+        "name of 300 bytes",
+        "cannot be opened (File name too long)",
+        lambda place: place / ("a" * 296 + ".wav"),
+    ),
+    Kind(
+        "zero_byte",
+        "name with a zero byte",
+        "cannot be opened (embedded null byte)",
+        lambda place: place / "a\0.wav",
+    ),
     Kind(
         "below_a_file",
         "path below a file",

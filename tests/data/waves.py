@@ -71,7 +71,7 @@ def encoded(samples: np.ndarray = NOISE, rate: int = RATE, **kind: str) -> Calla
 
     def make(folder: Path) -> bytes:
         path = folder / "encoded"
-        soundfile.write(path, samples, rate, **kind)
+        soundfile.write(path, samples / np.float32(32768), rate, **kind)
         content = path.read_bytes()
         path.unlink()
         return content
@@ -116,3 +116,9 @@ def flipped(share: float) -> Callable[[bytes], bytes]:
 def patched(at: int, with_: bytes) -> Callable[[bytes], bytes]:
     """Overwrites bytes."""
     return lambda whole: whole[:at] + with_ + whole[at + len(with_) :]
+
+
+def mpeg_in_wav(mp3: bytes, rate: int = RATE) -> bytes:
+    """A WAV of coding 0x55 around MPEG layer 3 frames."""
+    extra = struct.pack("<HHIHHH", 12, 1, 2, 418, 1, 1393)
+    return riff(form(tag=0x55, rate=rate, bits=0, align=1, extra=extra), sound(mp3))

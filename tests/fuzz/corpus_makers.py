@@ -8,17 +8,17 @@ from functools import partial
 import numpy as np
 import soundfile
 
-from tests.data.waves import chunk, form, riff, sound
+from tests.data.waves import chunk, form, mpeg_in_wav, riff, sound
 
 RATE = 8000
 TONE = (np.sin(np.arange(160) / 3) * np.linspace(0, 0.6, 160)).astype(np.float32)
 
 
-def encoded(form: str, subtype: str, channels: int = 1, samples: np.ndarray = TONE) -> bytes:
+def encoded(kind: str, subtype: str, channels: int = 1, samples: np.ndarray = TONE) -> bytes:
     """`samples` in that format and coding."""
     out = io.BytesIO()
     rows = np.stack([samples] * channels, 1)
-    soundfile.write(out, rows, RATE, format=form, subtype=subtype)
+    soundfile.write(out, rows, RATE, format=kind, subtype=subtype)
     return out.getvalue()
 
 
@@ -35,11 +35,12 @@ def chunky() -> bytes:
 
 
 Makers = dict[str, list[Callable[[], bytes]]]
-WAV = "PCM_U8 PCM_16 PCM_24 PCM_32 FLOAT DOUBLE ALAW ULAW MS_ADPCM IMA_ADPCM MPEG_LAYER_III"
+WAV = "PCM_U8 PCM_16 PCM_24 PCM_32 FLOAT DOUBLE ALAW ULAW MS_ADPCM IMA_ADPCM"
 AIFF = "PCM_S8 PCM_U8 PCM_16 PCM_24 FLOAT DOUBLE ALAW ULAW IMA_ADPCM"
 MAKERS: Makers = {
     "wav": [
         chunky,
+        lambda: mpeg_in_wav(encoded("MP3", "MPEG_LAYER_III"), RATE),
         partial(encoded, "WAVEX", "PCM_16", 2),
         partial(encoded, "W64", "PCM_16"),
         partial(encoded, "RF64", "PCM_16"),

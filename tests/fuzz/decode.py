@@ -43,10 +43,8 @@ def decode(case: bytes, path: Path) -> bool:
     try:
         samples, rate = audio.read(path)
     except audio.AudioError as error:
-        line = str(error)
-        assert line.startswith(f"{path}: "), line
-        assert error.reason, line
-        assert line.isprintable(), line
+        if not str(error).startswith(f"{path}: {error.reason}") or not str(error).isprintable():
+            raise AssertionError(f"not a line: {str(error)!r}") from error
         return False
     assert samples.dtype == np.int16
     assert samples.ndim == 1
@@ -97,9 +95,8 @@ def repaired(case: bytes) -> bytes:
         segments = found[at + 27 : at + 27 + found[at + 26]]
         end = at + 27 + len(segments) + sum(segments)
         found[at + 22 : at + 26] = bytes(4)
-        # The checksum is zlib's from the other end of each byte, begun and ended with zeros.
         mirrored = zlib.crc32(bytes(found[at:end]).translate(_REVERSED), 2**32 - 1) ^ (2**32 - 1)
-        found[at + 22 : at + 26] = mirrored.to_bytes(4, "little").translate(_REVERSED)
+        found[at + 22 : at + 26] = mirrored.to_bytes(4, "big").translate(_REVERSED)
         at = found.find(b"OggS", at + 27)
     return bytes(found)
 
