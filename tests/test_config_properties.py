@@ -56,21 +56,21 @@ def accepted(argv: list[str]) -> ml_collections.ConfigDict | None:
     return config
 
 
-@examples(400)
+@examples(100)
 @given(st.lists(st.tuples(st.sampled_from(NAMES), TEXTS), min_size=1, max_size=3))
 def test_any_text_for_any_key(overrides: list[tuple[str, str]]) -> None:
     argv = ["main", f"--config={CONFIG}", *(f"--{key}={text}" for key, text in overrides)]
     accepted(argv)
 
 
-@examples(200)
+@examples(80)
 @given(st.lists(st.text(max_size=30), max_size=3))
 def test_any_words_at_all(words: list[str]) -> None:
     accepted(["main", f"--config={CONFIG}", *(f"--config{word}" for word in words)])
     accepted(["main", *words])
 
 
-@examples(200)
+@examples(80)
 @given(st.text(max_size=30), st.sampled_from(["fold=", "subset=", "as_coded,", "fold=1,", ""]))
 def test_any_argument_behind_the_colon(text: str, before: str) -> None:
     try:
@@ -90,7 +90,7 @@ VALUES = st.one_of(
 )
 
 
-@examples(600)
+@examples(150)
 @given(st.sampled_from(sorted(MODELS)), st.sampled_from(NAMES), VALUES)
 def test_any_value_of_any_type_in_a_config_file(model: str, name: str, value: Any) -> None:
     config = default_config(model)

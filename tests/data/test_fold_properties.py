@@ -13,7 +13,7 @@ from tests.properties import examples
 CLIPS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 12)), min_size=2, max_size=80)
 
 
-@examples(300)
+@examples(100)
 @given(
     CLIPS,
     st.integers(-1, 9),
@@ -50,7 +50,7 @@ def test_any_clips_are_split_without_a_leak_or_refused_in_a_line(
     assert sorted(tested) == list(range(len(labels)))
 
 
-@examples(200)
+@examples(80)
 @given(CLIPS, st.lists(st.integers(0, 4), min_size=80, max_size=80), st.floats(0.0, 0.5))
 def test_a_publishers_folds_keep_every_crossing_out_of_validation(
     clips: list[tuple[int, int]], given_folds: list[int], share: float

@@ -20,6 +20,7 @@ class Kind:
 
     `make` takes an empty folder and returns the path in it. `outcome` is "used" or the reason of
     the `AudioError`, its numbers as N. `unreadable`: it is to be read as someone without rights.
+    `slow`: it takes a second to make.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Kind:
     outcome: str
     make: Make
     unreadable: bool = False
+    slow: bool = False
 
 
 def chunk(name: bytes, body: bytes, promised: int | None = None) -> bytes:

@@ -60,7 +60,7 @@ def noise(samples: int, seed: int) -> np.ndarray:
     return (rng.normal(size=samples) * np.linspace(0.01, 0.3, samples)).astype(np.float32)
 
 
-@examples(15)
+@examples(6)
 @given(configs(), st.integers(0, 5000), st.integers(0, 3000), st.integers(0, 2**31))
 def test_any_clip_is_finite_of_its_own_frames_and_does_not_see_its_padding(
     config: FrontendConfig, samples: int, padding: int, seed: int
@@ -80,7 +80,7 @@ def test_any_clip_is_finite_of_its_own_frames_and_does_not_see_its_padding(
     assert (together[0, frames:] == 0).all()
 
 
-@examples(12)
+@examples(6)
 @given(configs(), st.integers(0, 5000), st.integers(0, 2**31))
 def test_equals_librosa_at_any_parameters(config: FrontendConfig, samples: int, seed: int) -> None:
     clip = noise(samples, seed)
