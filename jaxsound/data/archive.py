@@ -12,9 +12,8 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 MOST_ENTRIES = 50_000  # the largest publisher's archive here has about 11 000
 MOST_BYTES = 64 * 2**30  # unpacked
@@ -78,8 +77,8 @@ def _unzip(archive: Path, folder: Path, most: int) -> None:
 def _untar(archive: Path, folder: Path, most: int) -> None:
     with gzip.open(archive) as packed:
         reader = _Bounded(packed, most)
-        with tarfile.open(fileobj=reader, mode="r:") as file:
-            for count, entry in enumerate(_entries(file), start=1):
+        with tarfile.open(fileobj=cast(IO[bytes], reader), mode="r:") as file:
+            for count, entry in enumerate(file, start=1):
                 _check_count(count)
                 if entry.issparse() or not (entry.isreg() or entry.isdir()):
                     raise ArchiveError(f"{_shown(entry.name)} is a link, a device or sparse")
@@ -89,13 +88,6 @@ def _untar(archive: Path, folder: Path, most: int) -> None:
                     _write(folder, entry.name, content)
         while reader.read(_AT_ONCE):  # to the end, where the checksum is
             pass
-
-
-def _entries(file: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """One after another, without keeping them all."""
-    while entry := file.next():
-        yield entry
-        file.members = []
 
 
 class _Bounded:

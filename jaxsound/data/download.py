@@ -38,15 +38,16 @@ def fetch(builder: Any, dl_manager: tfds.download.DownloadManager) -> Path:
 
 def _download(builder: Any, url: str, downloads: Path) -> Path:
     """The archive of that address, with the right checksum."""
-    known = (builder.url_infos or {}).get(url)
-    md5 = builder.ARCHIVES[url]
-    kind, expected = ("MD5", md5) if md5 else ("SHA-256", known.checksum)
+    kind, expected, size = "MD5", builder.ARCHIVES[url], None
+    if not expected:
+        known = builder.url_infos[url]
+        kind, expected, size = "SHA-256", known.checksum, known.size
     key = hashlib.sha256(f"{url} {expected}".encode()).hexdigest()[:16]
     path = downloads / f"{key}-{os.path.basename(url)}"
     if not path.exists():
         print(f"downloading {builder.TITLE}: {url}", file=sys.stderr)
         try:
-            transfer.get(url, path, None if md5 else known.size)
+            transfer.get(url, path, size)
         except transfer.OtherFileError as error:
             raise UserError(_damaged(builder.TITLE, url, str(error))) from error
         except transfer.TransferError as error:
