@@ -5,8 +5,12 @@ the fields of `jaxsound.features.frontend.FrontendConfig`.
 """
 
 import dataclasses
+import sys
 from collections.abc import Callable
 from typing import Any
+
+_MOST = 2**31 - 1
+_LARGEST = sys.float_info.max  # what is above is infinite
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +27,10 @@ def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def _counts(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _MOST
+
+
 def _is_span(value: str) -> bool:
     first, colon, last = value.partition(":")
     return bool(colon) and first.isdecimal() and last.isdecimal() and int(first) < int(last)
@@ -31,14 +39,15 @@ def _is_span(value: str) -> bool:
 def integer(default: int, doc: str, low: int = 0) -> Key:
     return Key(
         default,
-        lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= low,
-        f"an integer of {low} or more",
+        lambda v: isinstance(v, int) and not isinstance(v, bool) and low <= v <= _MOST,
+        f"an integer of {low} or more, up to {_MOST}",
         doc,
     )
 
 
-def real(default: float, doc: str, low: float = 0.0, high: float = float("inf")) -> Key:
-    wants = f"a number from {low:g} to {high:g}" if high < float("inf") else f"at least {low:g}"
+def real(default: float, doc: str, low: float = 0.0, high: float = _LARGEST) -> Key:
+    wants = f"a number from {low:g} to {high:g}" if high < _LARGEST else f"at least {low:g}"
+    wants = "a finite number" if low == -_LARGEST else wants
     return Key(default, lambda v: _number(v) and low <= v <= high, wants, doc)
 
 
@@ -66,7 +75,7 @@ def choice(default: Any, options: tuple[Any, ...], doc: str) -> Key:
 def integers(default: tuple[int, ...], doc: str) -> Key:
     return Key(
         default,
-        lambda v: isinstance(v, tuple | list) and all(isinstance(i, int) and i > 0 for i in v),
+        lambda v: isinstance(v, tuple | list) and all(_counts(i) for i in v),
         "a tuple of positive integers",
         doc,
     )
@@ -124,7 +133,7 @@ DATA = {
         ("per_bin", "global", "fixed", "none"),
         "By the training split's frames, by fixed_mean and fixed_std, or not at all.",
     ),
-    "fixed_mean": real(0.0, "Subtracted where normalize is 'fixed'.", low=float("-inf")),
+    "fixed_mean": real(0.0, "Subtracted where normalize is 'fixed'.", low=-_LARGEST),
     "fixed_std": real(1.0, "Divides where normalize is 'fixed'.", low=1e-9),
     "feed": choice(
         "auto",

@@ -3,18 +3,19 @@
 libsndfile (through soundfile) reads wav, flac, ogg, mp3 and more, A-law, mu-law and MPEG in WAV
 included. It is lenient: it takes header-only files, files cut in half, absurd rates and channel
 counts, NaN, and headers that promise gigabytes. So nothing here trusts a header: samples are read
-in bounded blocks, and what was promised is compared with what came.
+in bounded blocks, and what was promised is compared with what came. docs/recordings.md has the
+outcome of every kind of bad recording that the tests make.
 """
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import soundfile
 import soxr
 
+from jaxsound.data import container
 from jaxsound.errors import UserError
 
 MIN_RATE, MAX_RATE = 4_000, 192_000  # Hz
@@ -22,6 +23,8 @@ MAX_CHANNELS = 8
 MAX_SECONDS = 3600.0  # of one clip; cut longer recordings with the CSV's start and end
 MAX_AMPLITUDE = 16.0  # float samples beyond it are not audio on the scale where 1.0 is full
 MISSING = 0.05  # of what the header promises may lack; more is a truncated file
+MAX_EXPANSION = 200  # 16-bit sound over its file, in bytes; speech coded for telephones has 30
+FREE_EXPANSION = 64 * 2**20  # bytes of sound up to which any expansion is taken
 # What to take for a recording. Those that cannot be read are listed as broken, not passed over.
 SUFFIXES = (
     *(".wav", ".wave", ".w64", ".rf64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mpga"),
@@ -29,6 +32,7 @@ SUFFIXES = (
     ".webm",
 )
 _BLOCK = 1 << 18  # samples, over all channels, decoded at a time
+_UNKNOWN = 2**62  # frames: what libsndfile makes of a header that names no length is more
 
 
 class AudioError(UserError):
@@ -40,7 +44,13 @@ class AudioError(UserError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
+        return f"{printable(self.path)}: {self.reason}"
+
+
+def printable(name: str | os.PathLike[str]) -> str:
+    """A name for one line of UTF-8: control characters and bytes of no encoding are escaped."""
+    shown = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return "".join(x if x.isprintable() else x.encode("unicode_escape").decode() for x in shown)
 
 
 def read(
@@ -54,7 +64,8 @@ def read(
     sample means the last sample.
 
     Raises `AudioError` for everything that is wrong with the file: missing, empty, undecodable,
-    truncated, non-finite, a rate outside 4-192 kHz, more than 8 channels, longer than an hour.
+    truncated, non-finite, a format or coding beyond `container`'s, a rate outside 4-192 kHz, more
+    than 8 channels, longer than an hour, or a small file that would be hundreds of times its size.
     """
     with _open(path) as file:
         return np.concatenate(list(_blocks(file, path, start, end))), file.samplerate
@@ -72,11 +83,13 @@ def check(
 def stream(path: str | os.PathLike[str]) -> Iterator[tuple[np.ndarray, int, float]]:
     """Decodes a recording of any length block by block, as `read` does the whole of it.
 
-    Yields `(block, sample_rate, seconds)`: int16 `[n]`, Hz, and the length that the file promises.
+    Yields `(block, sample_rate, seconds)`: int16 `[n]`, Hz, and the length that the file promises,
+    0.0 if it promises none.
     """
     with _open(path) as file:
+        seconds = file.frames / file.samplerate if file.frames < _UNKNOWN else 0.0
         for block in _blocks(file, path, None, None, most=float("inf")):
-            yield block, file.samplerate, file.frames / file.samplerate
+            yield block, file.samplerate, seconds
 
 
 def downmix(audio: np.ndarray) -> np.ndarray:
@@ -95,15 +108,11 @@ def resample(audio: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
 
 def _open(path: str | os.PathLike[str]) -> soundfile.SoundFile:
     path = Path(path)
-    if not path.is_file():
-        raise AudioError(path, "not a file" if path.exists() else "no such file")
-    if path.stat().st_size == 0:
-        raise AudioError(path, "empty file")
+    if reason := container.why_not(path):
+        raise AudioError(path, reason)
     try:
-        file = soundfile.SoundFile(os.fspath(path))
-    except PermissionError as error:
-        raise AudioError(path, "cannot be opened (permission denied)") from error
-    except (soundfile.SoundFileError, RuntimeError, TypeError, OSError) as error:
+        file = soundfile.SoundFile(os.fsencode(path))  # bytes: a name need not be UTF-8
+    except (soundfile.SoundFileError, RuntimeError, TypeError, ValueError, OSError) as error:
         raise AudioError(path, f"cannot be decoded ({_reason(error)})") from error
     try:
         _check_header(file, path)
@@ -114,13 +123,15 @@ def _open(path: str | os.PathLike[str]) -> soundfile.SoundFile:
 
 
 def _check_header(file: soundfile.SoundFile, path: Path) -> None:
+    if file.format not in container.FORMATS or file.subtype not in container.SUBTYPES:
+        raise AudioError(path, f"cannot be decoded ({file.format} of {file.subtype} is not read)")
     if not MIN_RATE <= file.samplerate <= MAX_RATE:
         raise AudioError(
             path, f"sample rate {file.samplerate} Hz is not between {MIN_RATE} and {MAX_RATE}"
         )
     if file.channels > MAX_CHANNELS:
         raise AudioError(path, f"{file.channels} channels, at most {MAX_CHANNELS} are read")
-    promised, present = _container_bytes(path)
+    promised, present = container.sound_bytes(path)
     if present < promised * (1 - MISSING):
         raise AudioError(path, f"truncated: {present} of {promised} bytes of sound are there")
 
@@ -133,19 +144,14 @@ def _blocks(
     most: float | None = None,
 ) -> Iterator[np.ndarray]:
     """Yields int16 mono blocks `[<= _BLOCK / channels]`; raises once the file proves bad."""
-    rate, promised = file.samplerate, file.frames
     most = MAX_SECONDS if most is None else most
-    first = round((start or 0.0) * rate)
-    if promised <= 0:
-        raise AudioError(path, "no samples")
-    if first >= promised:
-        raise AudioError(path, f"starts at {start} s, but lasts {promised / rate:.3f} s")
-    last = promised if end is None else min(promised, round(end * rate))
-    wanted = last - first
-    if wanted <= 0:
-        raise AudioError(path, f"no samples between {start or 0.0} s and {end} s")
-    if wanted > most * rate:
-        raise AudioError(path, f"{wanted / rate:.0f} s long, more than {most:.0f} s")
+    first, wanted = _span(file, path, start, end)
+    whole = not first and end is None
+    if file.format == "OGG" and whole and (damage := container.ogg_damage(Path(path))):
+        raise AudioError(path, f"damaged: {damage}")
+    known = file.frames < _UNKNOWN
+    if not known:
+        file.seekable = lambda: False  # soundfile would seek to the end, which libsndfile refuses
     got = 0
     # What is int16 already needs no detour through float32 and its checks.
     plain = file.channels == 1 and file.subtype == "PCM_16"
@@ -153,6 +159,7 @@ def _blocks(
         if first:
             file.seek(first)
         while got < wanted:
+            _check_length(file, path, wanted if known else got, most)
             size = min(_BLOCK // file.channels, wanted - got)
             block = file.read(size, dtype="int16" if plain else "float32", always_2d=not plain)
             if not len(block):
@@ -160,11 +167,44 @@ def _blocks(
             got += len(block)
             yield block if plain else _to_int16(block, path)
     except (soundfile.SoundFileError, RuntimeError) as error:
-        raise AudioError(path, f"breaks off after {got / rate:.3f} s ({_reason(error)})") from error
+        at = got / file.samplerate
+        raise AudioError(path, f"breaks off after {at:.3f} s ({_reason(error)})") from error
     if not got:
         raise AudioError(path, "no samples")
-    if got < wanted * (1 - MISSING) and _promises(file, path):
-        raise AudioError(path, f"truncated: {got / rate:.3f} of {wanted / rate:.3f} s are there")
+    exact = known and container.promises_length(file.format, Path(path))
+    if exact and got < wanted * (1 - MISSING):
+        there, all_of_it = got / file.samplerate, wanted / file.samplerate
+        raise AudioError(path, f"truncated: {there:.3f} of {all_of_it:.3f} s are there")
+
+
+def _span(
+    file: soundfile.SoundFile,
+    path: str | os.PathLike[str],
+    start: float | None,
+    end: float | None,
+) -> tuple[int, int]:
+    """First sample, and how many from there on, by what the header promises."""
+    rate, promised = file.samplerate, file.frames
+    first = round((start or 0.0) * rate)
+    if promised <= 0:
+        raise AudioError(path, "no samples")
+    if first >= promised:
+        raise AudioError(path, f"starts at {start} s, but lasts {promised / rate:.3f} s")
+    last = promised if end is None else min(promised, round(end * rate))
+    if last <= first:
+        raise AudioError(path, f"no samples between {start or 0.0} s and {end} s")
+    return first, last - first
+
+
+def _check_length(
+    file: soundfile.SoundFile, path: str | os.PathLike[str], frames: int, most: float
+) -> None:
+    if frames > most * file.samplerate:
+        raise AudioError(path, f"{frames / file.samplerate:.0f} s long, more than {most:.0f} s")
+    size, sound = os.path.getsize(path), frames * file.channels * 2
+    if sound > max(FREE_EXPANSION, size * MAX_EXPANSION):
+        times = f"{sound / size:.0f} times, to {sound / 2**20:.0f} MiB"
+        raise AudioError(path, f"expands {times}; more than {MAX_EXPANSION} times is not sound")
 
 
 def _to_int16(block: np.ndarray, path: str | os.PathLike[str]) -> np.ndarray:
@@ -182,53 +222,3 @@ def _reason(error: Exception) -> str:
     if "does not exist" in text:  # what it says of a file that is there and no recording at all
         return "not a recording"
     return text.strip().rstrip(".").splitlines()[0] if text.strip() else type(error).__name__
-
-
-def _promises(file: soundfile.SoundFile, path: str | os.PathLike[str]) -> bool:
-    """False for an MP3 without a Xing or VBRI header, whose length is a guess."""
-    if file.format != "MP3":
-        return True
-    with open(path, "rb") as stream:
-        head = stream.read(10)
-        if head[:3] == b"ID3":  # a tag, its size in seven-bit bytes
-            stream.seek(10 + sum(byte << 7 * place for place, byte in enumerate(head[:5:-1])))
-            head = b""
-        head += stream.read(512)
-    return any(mark in head for mark in (b"Xing", b"Info", b"VBRI"))
-
-
-def _container_bytes(path: Path) -> tuple[int, int]:
-    """`(promised, present)` bytes of sound; (0, 0) where the container makes no promise.
-
-    libsndfile shortens a cut WAV without a word and ends a cut Ogg at its last whole page.
-    """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        magic = file.read(12)
-        if magic[:4] == b"RIFF" and magic[8:] == b"WAVE":
-            streamed = magic[4:8] == b"\xff\xff\xff\xff"  # written to a pipe: sizes unknown
-            return (0, 0) if streamed else _wav_bytes(file, size)
-        if magic[:4] == b"OggS":
-            return _ogg_bytes(file, size)
-    return 0, 0
-
-
-def _wav_bytes(file: BinaryIO, size: int) -> tuple[int, int]:
-    while len(header := file.read(8)) == 8:
-        promised = int.from_bytes(header[4:], "little")
-        if header[:4] == b"data":
-            return promised, min(promised, size - file.tell())
-        file.seek(promised + promised % 2, os.SEEK_CUR)
-    return 0, 0
-
-
-def _ogg_bytes(file: BinaryIO, size: int) -> tuple[int, int]:
-    """A page holds at most 65 307 bytes; a file that was cut ends inside one."""
-    file.seek(max(0, size - 65_307))
-    tail = file.read()
-    page = tail.rfind(b"OggS")
-    if page < 0:
-        return 0, 0
-    segments = tail[page + 27 : page + 27 + tail[page + 26]] if page + 26 < len(tail) else b""
-    whole = len(segments) > 0 and page + 27 + len(segments) + sum(segments) <= len(tail)
-    return (0, 0) if whole else (size, 0)

@@ -1,11 +1,13 @@
 """Anyone's own recordings: a folder per class, or a CSV that lists them."""
 
 import dataclasses
+import os
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 from jaxsound.data import folds
-from jaxsound.data.audio import SUFFIXES
+from jaxsound.data.audio import SUFFIXES, printable
 from jaxsound.data.builder import Builder, Clip, Listing, Options, read_csv
 from jaxsound.errors import UserError
 
@@ -54,26 +56,41 @@ class AudioFolder(Builder):
 
 
 def from_folders(root: Path) -> list[tuple[Clip, str]]:
-    classes = sorted(path for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
+    try:
+        classes = sorted(path for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
+    except OSError as error:
+        raise _unreadable(error) from error
     if len(classes) < 2:
         raise UserError(
             f"{root}: {len(classes)} class folders in it; classification takes at least 2"
         )
     labelled = []
     for folder in classes:
-        files = sorted(
-            path
-            for path in folder.rglob("*")
-            if path.is_file() and path.suffix.lower() in SUFFIXES and path.name[0] != "."
-        )
+        files = sorted(_recordings(folder))
         if not files:
             raise UserError(
                 f"{folder}: the class is empty (no recordings in it); fill it or remove it"
             )
         for path in files:
-            name = path.relative_to(root).as_posix()
-            labelled.append((Clip(path, name, 0, name, 0), folder.name))
+            name = printable(path.relative_to(root))
+            labelled.append((Clip(path, name, 0, name, 0), printable(folder.name)))
     return labelled
+
+
+def _recordings(folder: Path) -> Iterator[Path]:
+    """What has a recording's name, at any depth: pipes and broken links too, to be told of."""
+
+    def stop(error: OSError) -> None:
+        raise _unreadable(error) from error
+
+    for place, _, names in os.walk(folder, onerror=stop):
+        for path in (Path(place, name) for name in names if name[0] != "."):
+            if path.suffix.lower() in SUFFIXES:
+                yield path
+
+
+def _unreadable(error: OSError) -> UserError:
+    return UserError(f"{printable(error.filename)}: the folder cannot be read ({error.strerror})")
 
 
 def from_csv(table: Path) -> tuple[list[tuple[Clip, str]], bool]:
@@ -97,7 +114,7 @@ def _clip(cells: dict[str, str], root: Path, where: str, own_folds: bool) -> Cli
             raise UserError(f"{where}: the {column} is empty")
     path = root / cells["path"]
     if not path.is_file():
-        raise UserError(f"{where}: no such file: {path}")
+        raise UserError(f"{where}: no such file: {printable(path)}")
     start, end = (_seconds(cells.get(column, ""), column, where) for column in ("start", "end"))
     if end is not None and end <= (start or 0.0):
         raise UserError(f"{where}: end={end} s is not after start={start or 0.0} s")

@@ -55,7 +55,10 @@ class Clip:
 
     def identity(self) -> tuple[Any, ...]:
         """What a prepared copy depends on, the folder that the files lie in apart."""
-        file = self.path.stat()
+        try:
+            file = self.path.stat()
+        except OSError:  # a link to nothing, say: broken, and listed with the others
+            file = self.path.lstat()
         span = (self.start, self.end)
         return (
             self.clip_id,

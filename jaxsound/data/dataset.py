@@ -89,8 +89,12 @@ def prepare(data: Any) -> Dataset:
     cache = cache_root(data.cache_dir)
     folder = Path(data.manual_dir).expanduser() if data.manual_dir else None
     if folder or not builder_class.ARCHIVES:
-        listing = builder_class.list_clips(folder or Path(), options)
-        source = (listing.class_names, listing.missing, [clip.identity() for clip in listing.clips])
+        try:
+            listing = builder_class.list_clips(folder or Path(), options)
+            files = [clip.identity() for clip in listing.clips]
+        except OSError as error:
+            raise UserError(f"data.manual_dir={folder}: cannot be read ({error})") from error
+        source = (listing.class_names, listing.missing, files)
     else:
         listing, source = None, builder_class.archive_key()
     shaping = dataclasses.astuple(dataclasses.replace(options, make_folds=0))  # folds: in source

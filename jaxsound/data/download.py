@@ -1,92 +1,79 @@
 """The publishers' archives: download, verify, unpack.
 
-TFDS downloads, and verifies size and SHA-256 by `checksums.tsv` beside this file. Zenodo publishes
-an MD5 alone, which TFDS cannot take: those archives are verified here. TFDS's own unpacking runs
-on TensorFlow, so the archives are unpacked here too, and appear under their name once complete.
+`checksums.tsv` beside this file has sizes and SHA-256, in TFDS's form. Zenodo publishes an MD5
+alone. TFDS's own download cannot go on where it broke off, and its unpacking runs on TensorFlow,
+so both are done here; archives appear under their name once complete.
 """
 
 import hashlib
 import os
-import shutil
 import sys
-import tarfile
 import tempfile
-import zipfile
 from pathlib import Path
 from typing import Any
 
-import requests
 import tensorflow_datasets as tfds
-from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 
+from jaxsound.data import archive, transfer
 from jaxsound.errors import UserError
-
-_PATIENCE = 20.0  # seconds to wait for a publisher's first answer
 
 
 def fetch(builder: Any, dl_manager: tfds.download.DownloadManager) -> Path:
     """The folder that holds what all of `builder.ARCHIVES` unpack to.
 
-    Raises `UserError`, and leaves nothing half-written, when an archive cannot be had or is not
-    the one that its publisher describes.
+    Raises `UserError` when an archive cannot be had or is not the one that its publisher
+    describes. What is left then is at most the part of a download that broke off, from which the
+    next call goes on.
     """
     downloads = Path(dl_manager.download_dir)
     key = hashlib.sha256(repr(builder.archive_key()).encode()).hexdigest()[:16]
     folder = downloads / f"{builder.name}-{key}"
     if folder.is_dir():
         return folder
-    archives = _download(builder, dl_manager)
-    for (url, md5), archive in zip(builder.ARCHIVES.items(), archives, strict=True):
-        if md5 and (got := _md5(archive)) != md5:
-            for file in (archive, archive.with_name(f"{archive.name}.INFO")):
-                file.unlink(missing_ok=True)
-            raise UserError(_damaged(builder.TITLE, url, f"MD5 {got} instead of {md5}"))
-    _unpack(dict(zip(builder.ARCHIVES, archives, strict=True)), folder, builder.TITLE)
+    downloads.mkdir(parents=True, exist_ok=True)
+    archives = {url: _download(builder, url, downloads) for url in builder.ARCHIVES}
+    _unpack(archives, folder, builder.TITLE)
     return folder
 
 
-def _download(builder: Any, dl_manager: tfds.download.DownloadManager) -> list[Path]:
-    url = next(iter(builder.ARCHIVES))
-    try:
-        # TFDS waits for ever and tries again; a machine without network is told at once.
-        requests.head(url, timeout=_PATIENCE, allow_redirects=False)
-    except requests.RequestException as error:
-        raise UserError(_offline(builder.TITLE, url, "no connection")) from error
-    print(f"downloading {builder.TITLE}: {', '.join(builder.ARCHIVES)}", file=sys.stderr)
-    tfds.enable_progress_bar()
-    try:
-        return [Path(path) for path in dl_manager.download(list(builder.ARCHIVES))]
-    except NonMatchingChecksumError as error:
-        expected, got = (line.split(": ", 1)[1] for line in str(error).splitlines()[1:3])
-        raise UserError(_damaged(builder.TITLE, url, f"{got} instead of {expected}")) from error
-    except tfds.download.DownloadError as error:
-        raise UserError(_offline(builder.TITLE, url, str(error).rstrip("."))) from error
-    except requests.RequestException as error:
-        raise UserError(_offline(builder.TITLE, url, "the connection broke off")) from error
-    finally:
-        tfds.disable_progress_bar()
-        for left in Path(dl_manager.download_dir).glob("*/*.tmp.*"):
-            shutil.rmtree(left, ignore_errors=True)
+def _download(builder: Any, url: str, downloads: Path) -> Path:
+    """The archive of that address, with the right checksum."""
+    kind, expected, size = "MD5", builder.ARCHIVES[url], None
+    if not expected:
+        known = builder.url_infos[url]
+        kind, expected, size = "SHA-256", known.checksum, known.size
+    key = hashlib.sha256(f"{url} {expected}".encode()).hexdigest()[:16]
+    path = downloads / f"{key}-{os.path.basename(url)}"
+    if not path.exists():
+        print(f"downloading {builder.TITLE}: {url}", file=sys.stderr)
+        try:
+            transfer.get(url, path, size)
+        except transfer.OtherFileError as error:
+            raise UserError(_damaged(builder.TITLE, url, str(error))) from error
+        except transfer.TransferError as error:
+            raise UserError(_offline(builder.TITLE, url, str(error))) from error
+    if (got := _digest(path, kind)) != expected:
+        path.unlink()
+        raise UserError(_damaged(builder.TITLE, url, f"{kind} {got} instead of {expected}"))
+    return path
 
 
 def _unpack(archives: dict[str, Path], folder: Path, title: str) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}.") as scratch:
         unpacked = Path(scratch) / "unpacked"
-        for url, archive in archives.items():
+        unpacked.mkdir()
+        for url, path in archives.items():
             print(f"unpacking {os.path.basename(url)}", file=sys.stderr)
             try:
-                if zipfile.is_zipfile(archive):
-                    shutil.unpack_archive(archive, unpacked, "zip")
-                else:
-                    shutil.unpack_archive(archive, unpacked, "gztar", filter="data")
-            except (zipfile.BadZipFile, tarfile.TarError, shutil.ReadError, EOFError) as error:
-                raise UserError(_damaged(title, url, f"it does not unpack: {error}")) from error
+                archive.unpack(path, unpacked)
+            except archive.ArchiveError as error:
+                raise UserError(_damaged(title, url, str(error))) from error
         unpacked.rename(folder)
 
 
-def _md5(path: Path) -> str:
+def _digest(path: Path, kind: str) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
+        return hashlib.file_digest(file, kind.replace("-", "").lower()).hexdigest()
 
 
 def _damaged(title: str, url: str, what: str) -> str:

@@ -8,7 +8,7 @@ B batch, N samples, T frames, M feature columns.
 
 import dataclasses
 import functools
-import math
+import sys
 from typing import Any
 
 import jax
@@ -98,6 +98,7 @@ def _check_types(config: FrontendConfig) -> None:
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+        is_number = is_number and abs(value) <= sys.float_info.max  # nor NaN, nor infinite
         if field.name == "ref" and value == "max":
             continue
         if field.type is int:
@@ -108,7 +109,7 @@ def _check_types(config: FrontendConfig) -> None:
             if not isinstance(value, field.type):
                 _refuse(field.name, value, "true or false" if field.type is bool else "a word")
         else:
-            if not is_number or not math.isfinite(value):
+            if not is_number:
                 _refuse(field.name, value, "a number" + ' or "max"' * (field.name == "ref"))
             object.__setattr__(config, field.name, float(value))
 

@@ -3,7 +3,9 @@
 import functools
 import hashlib
 import http.server
+import tarfile
 import threading
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -63,7 +65,7 @@ def test_download_verify_unpack_and_not_again(
     data = prepare(options("esc50", subset="esc10"))
     assert len(data.clips) == 400
     assert data.left_out == ()
-    monkeypatch.setattr("jaxsound.data.download.requests.head", None)  # no second download
+    monkeypatch.setattr("jaxsound.data.transfer.requests.get", None)  # no second download
     assert prepare(options("esc50", subset="esc10")).fingerprint == data.fingerprint
 
 
@@ -97,6 +99,44 @@ def test_an_archive_that_does_not_unpack(
     publish(monkeypatch, url, archive)
     with pytest.raises(UserError, match="it does not unpack"):
         prepare(options("esc50", subset="esc10"))
+
+
+def crafted(folder: Path, name: str) -> Path:
+    """An archive with a link to the folder above and a file through it."""
+    path = folder / name
+    if name.endswith(".zip"):
+        link = zipfile.ZipInfo("up")
+        link.external_attr = 0o120777 << 16
+        with zipfile.ZipFile(path, "w") as file:
+            file.writestr(link, "../../..")
+            file.writestr("up/out.wav", "evil")
+    else:
+        link = tarfile.TarInfo("up")
+        link.type, link.linkname = tarfile.SYMTYPE, "../../.."
+        with tarfile.open(path, "w:gz") as file:
+            file.addfile(link)
+            file.addfile(tarfile.TarInfo("up/out.wav"))
+    return path
+
+
+@pytest.mark.parametrize("name", ["crafted.zip", "crafted.tar.gz"])
+def test_a_crafted_archive_is_one_line_and_writes_nothing(
+    tmp_path: Path, options: Make, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    served = tmp_path / "served"
+    served.mkdir()
+    archive = crafted(served, name)
+    handler = functools.partial(Handler, directory=str(served))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        publish(monkeypatch, f"http://127.0.0.1:{server.server_port}/{name}", archive)
+        with pytest.raises(UserError, match="is a link") as error:
+            prepare(options("esc50", subset="esc10"))
+        server.shutdown()
+        thread.join()
+    assert "\n" not in str(error.value)
+    assert not [*tmp_path.rglob("out.wav"), *tmp_path.rglob("up")]
 
 
 def test_no_such_address_and_no_network_name_the_ways_on(
