@@ -20,6 +20,7 @@ from jaxsound.serving.server.settings import ClientGone, Refused
 log = logging.getLogger(__name__)
 # The page, its files, and what watches over the server.
 _OPEN = re.compile(r"/|/static/.*|/healthz|/readyz")
+_PROBES = ("/healthz", "/readyz", "/metrics")  # asked every few seconds, and not logged
 _HOST = re.compile(r"[A-Za-z0-9.\-]+(:\d+)?|\[[0-9A-Fa-f:.]+\](:\d+)?")
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -109,6 +110,8 @@ class Edge:
         route = _route(scope)
         self._metrics.requests.labels(route, str(status)).inc()
         self._metrics.latency.labels(route).observe(seconds)
+        if route in _PROBES:
+            return
         # The route and not the path: what a client made up is not for the log.
         method = scope["method"] if scope["method"].isalpha() else "?"
         log.info("%s %s %s %d %.1f ms", name, method[:10], route, status, seconds * 1000)
