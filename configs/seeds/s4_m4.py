@@ -17,9 +17,10 @@ gradients are clipped to a norm of 1, and every block begins as the identity; `:
 of it. That ends the swings (`docs/mysteries.md`).
 
 Measured (2 cores of an AMD EPYC, 2026-11-21): .740 on 80 clips of ESC-10 in folders after ten
-epochs on 288, 32 minutes while other work shared the cores. Before the cosine and the identities: 0.250 on fold 1 after two epochs on 85 clips of
-four kinds of instruments from FSDKaggle2018, tested on 24; 252 s with one kill and resumption,
-5.9 GiB. The author's own data: not measured. See `docs/seeds.md`.
+epochs on 288, 32 minutes while other work shared the cores. Before the cosine and the identities:
+0.250 on fold 1 after two epochs on 85 clips of four kinds of instruments from FSDKaggle2018, tested
+on 24; 252 s with one kill and resumption, 5.9 GiB. The author's own data: not measured. See
+`docs/seeds.md`.
 """
 
 import ml_collections
