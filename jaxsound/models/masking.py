@@ -210,5 +210,7 @@ def dropout(x: Array, rate: float, *, train: bool, rngs: nnx.Rngs | None) -> Arr
     if not train or rate == 0.0:
         return x
     assert rngs is not None, "dropout in training needs rngs"
-    keep = jax.random.bernoulli(rngs.dropout(), 1 - rate, x.shape)
-    return jnp.where(keep, x / (1 - rate), 0).astype(x.dtype)
+    # Sixteen random bits a value cost half of what `bernoulli` does, to a rate within 1 in 131072.
+    dropped = min(round(rate * 2**16), 2**16 - 1)
+    keep = jax.random.bits(rngs.dropout(), x.shape, jnp.uint16) >= dropped
+    return jnp.where(keep, x * (2**16 / (2**16 - dropped)), 0).astype(x.dtype)
