@@ -1,6 +1,7 @@
 """Orbax checkpoints that hold the state, every fold's iterator, and what inference needs."""
 
 import contextlib
+import logging
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -229,6 +230,8 @@ class Checkpoints:
         except UserError:
             raise
         except Exception as error:  # Orbax, TensorStore, Grain and JSON fail in ways of their own
+            # Orbax leaves further failures of the same save to asyncio, which prints tracebacks.
+            logging.getLogger("asyncio").setLevel(logging.CRITICAL)
             raise UserError(f"{self.directory}: {what} ({_reason(error)})") from error
 
     def __enter__(self) -> "Checkpoints":

@@ -8,7 +8,7 @@ from jaxsound.config import default_config
 def get_config(arg: str = "transformer") -> ml_collections.ConfigDict:
     config = default_config(arg)
     config.folds = (1, 2)
-    config.epochs = 12
+    config.epochs = 8
     config.batch_size = 160  # two steps an epoch
     config.checkpoint_every = 1
     config.eval_every = 0

@@ -305,8 +305,9 @@ class Trials:
                 line, _ = go_on(self.experiment, small)
             else:
                 step = self._step(3) + self.rng.randrange(1, self._step(2))
-                with happening(step, lambda: self.disks.forbid(small)):
+                with happening(step, lambda: self.disks.forbid(small / CHECKPOINTS)):
                     line, _ = go_on(self.experiment, small)
+                self.disks.allow(small / CHECKPOINTS)
             problem = self._stopped_well(small, line, kept)
             self.disks.resize(small, "50m,rw")
             return problem or self.finishes(small)
@@ -362,9 +363,13 @@ class Disks:
     def resize(self, _: Path, options: str) -> None:
         self._run("mount", "-o", f"remount,size={options}", str(self.place))
 
-    def forbid(self, _: Path) -> None:
-        """Read-only although files are open for writing: a bind mount over itself."""
-        self._run("mount", "-o", "remount,bind,ro", str(self.place))
+    def forbid(self, folder: Path) -> None:
+        """Makes a folder read-only, by mounting it over itself: others beside it are in use."""
+        assert self._run("mount", "--bind", str(folder), str(folder))
+        assert self._run("mount", "-o", "remount,bind,ro", str(folder))
+
+    def allow(self, folder: Path) -> None:
+        self._run("umount", "-l", str(folder))
 
     @contextlib.contextmanager
     def small(self, directory: Path, room_kib: int) -> Iterator[Path]:
