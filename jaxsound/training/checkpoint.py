@@ -163,7 +163,7 @@ class Checkpoints:
         else:
             step = _NONE
         found = "; ".join(f"step {bad}: {why}" for bad, why in faults.items())
-        begin_again = f"put a copy back, or remove {self._record} to begin again"
+        begin_again = f"put a copy back, or remove it and {self._record} to begin again"
         if step == _NONE and faults:
             raise UserError(f"{self.directory}: no checkpoint is whole ({found}); {begin_again}")
         if step == _NONE and saved is not None:

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
+from clu.asynclib import AsyncError
 
 from jaxsound import __version__
 from jaxsound.errors import UserError
@@ -147,16 +148,20 @@ def storage(directory: Path) -> Iterator[None]:
     """Turns what goes wrong with the files of a run into a `UserError`."""
     try:
         yield
+    except UserError:
+        raise
     except Exception as error:
         cause: BaseException = error
-        while not isinstance(cause, OSError) and (cause.__cause__ or cause.__context__):
-            cause = cause.__cause__ or cause.__context__ or cause
-        if isinstance(error, UserError) or not isinstance(cause, OSError):
+        while cause.__cause__ and not isinstance(cause, OSError):
+            cause = cause.__cause__
+        if not isinstance(cause, OSError) and not isinstance(error, AsyncError):
             raise
-        where = f" ({cause.filename})" if cause.filename else ""
+        why = " ".join(str(cause).split())[:200]  # TensorFlow's writer has errors of its own
+        if isinstance(cause, OSError) and cause.strerror:
+            why = cause.strerror + (f" ({cause.filename})" if cause.filename else "")
         raise UserError(
-            f"--workdir={directory}: {cause.strerror or cause}{where}; what was saved before is "
-            "kept, and the same command goes on from there"
+            f"--workdir={directory}: {why}; what was saved before is kept, and the same command "
+            "goes on from there"
         ) from error
 
 
