@@ -3,8 +3,8 @@
     python -m jaxsound.main --config=configs/quickstart.py
 
 Ten classes of 0.3 to 6 s, five folds by source; rising and falling chirps, and a tone then hiss and
-hiss then a tone, differ only in order. Reached with seed 0: 96.8 % ± 2.1 over folds, 95 % interval
-94.4 to 98.8 % by source. 2 min 52 s from the command to the result on 2 CPU cores, of which 2 min
+hiss then a tone, differ only in order. Reached with seed 0: 96.5 % ± 2.2 over folds, 95 % interval
+94.0 to 98.7 % by source. 2 min 52 s from the command to the result on 2 CPU cores, of which 2 min
 32 s of training (jax 0.10.2, 2026-11-21).
 """
 
