@@ -1,6 +1,7 @@
 """A checkpoint is what was written or is named; no run begins again from nothing in silence."""
 
 import errno
+import gc
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -117,6 +118,8 @@ def test_a_directory_without_a_past_begins_from_nothing(tmp_path: Path) -> None:
     assert restore(tmp_path / "run" / "fold_1" / "checkpoints")[1:] == (0, 0)
 
 
+# Where one array does not fit, Orbax drops the coroutines that were to read the others.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_another_state_is_one_line(place: Path) -> None:
     other = state_of(0)
     other.params = {"kernel": jnp.zeros((20, 31))}
@@ -126,6 +129,8 @@ def test_another_state_is_one_line(place: Path) -> None:
     ):
         checkpoints.restore(other, {1: batches()})
     assert "\n" not in str(caught.value)
+    del caught
+    gc.collect()
 
 
 def test_a_full_disk_is_one_line_and_keeps_what_is_there(
