@@ -42,7 +42,10 @@ class Checkpoints:
             max_to_keep=keep,
             cleanup_tmp_directories=True,
             enable_async_checkpointing=True,
-            async_options=ocp.options.AsyncOptions(post_finalization_callback=self._seal),
+            # Made in the background, a directory that cannot be made is waited for for ten minutes.
+            async_options=ocp.options.AsyncOptions(
+                post_finalization_callback=self._seal, create_directories_asynchronously=False
+            ),
         )
         with self._in_one_line("the checkpoints cannot be opened"):
             self.manager = ocp.CheckpointManager(self.directory, options=options)

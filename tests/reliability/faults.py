@@ -52,6 +52,7 @@ from tests.reliability.disks import Disks
 FOLD = 1
 CHECKPOINTS = Path(f"fold_{FOLD}/checkpoints")
 EPOCHS, INTERRUPTED = 6, 3.5
+NOTES = ("_CHECKPOINT_METADATA", "commit_success.txt")  # nothing of them is used
 
 
 class Interrupted(BaseException):
@@ -152,9 +153,9 @@ def numbers(experiment: Experiment, directory: Path) -> list[bytes]:
 
 
 def _a_file(folder: Path, rng: random.Random) -> Path:
-    """Any file of a checkpoint, but for Orbax's note of when it was moved to its place."""
+    """Any file of a checkpoint, but for Orbax's two notes of when it was moved to its place."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.stat().st_size)
-    return rng.choice([p for p in files if p.name != "_CHECKPOINT_METADATA"])
+    return rng.choice([p for p in files if p not in [folder / name for name in NOTES]])
 
 
 def flip(folder: Path, rng: random.Random) -> None:
