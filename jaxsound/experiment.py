@@ -20,7 +20,7 @@ from jaxsound.errors import UserError
 from jaxsound.evaluation.evaluators import Classification, Predictions
 from jaxsound.features.store import Store
 from jaxsound.input import pipeline
-from jaxsound.training import losses, optim, selection, sharding, state, step
+from jaxsound.training import finite, losses, optim, selection, sharding, state, step, stopping
 
 STEPS_PER_CALL = 8  # on accelerators, where starting a call may take longer than a small step
 SMALL_WIDTH = 256  # of a transformer whose step alone does not fill an accelerator
@@ -146,7 +146,9 @@ def initial_state(experiment: Experiment, fold: int) -> state.TrainState:
     config, store, train = experiment.config, experiment.store, experiment.splits[fold].train
     params, stats = experiment.initialise(state.stream_key(config.seed, "init", fold))
     fixed = (config.data.fixed_mean, config.data.fixed_std)
-    mean, std = pipeline.normalisation(store, train, config.data.normalize, fixed)
+    mean, std = pipeline.normalisation(
+        store, train, config.data.normalize, fixed, skip=config.nonfinite == "skip"
+    )
     weight = losses.class_weights(
         config.loss.class_weights, store.labels[train], len(store.class_names)
     )
@@ -159,12 +161,27 @@ def initial_state(experiment: Experiment, fold: int) -> state.TrainState:
 
 def train_iterator(experiment: Experiment, fold: int) -> Any:
     """One fold's training batches; its state goes into the checkpoint."""
-    return experiment.feed.train_iterator(
-        experiment.splits[fold].train,
-        experiment.crop_frames,
-        state.stream_seed(experiment.config.seed, fold),
-        experiment.config.augment.copies,
-    )
+    return experiment.feed.train_iterator(*_batches(experiment, fold))
+
+
+def _batches(experiment: Experiment, fold: int) -> tuple[np.ndarray, int, int, int]:
+    """What a fold's batches depend on: clips, frames of a crop, seed and augmented copies."""
+    config = experiment.config
+    seed = state.stream_seed(config.seed, fold)
+    return experiment.splits[fold].train, experiment.crop_frames, seed, config.augment.copies
+
+
+def finite_watch(experiment: Experiment, group: list[int]) -> finite.Watch:
+    """What looks out for NaN and infinity while these folds are trained."""
+    store = experiment.store
+
+    def clips_of(fold: int, step: int) -> str:
+        clips = np.unique(experiment.feed.clips_of(step, *_batches(experiment, fold)))
+        parts = [store.frames[store.offsets[i] : store.offsets[i + 1]] for i in clips]
+        return finite.name_clips(store.clip_ids[clips], parts)
+
+    skip = experiment.config.nonfinite == "skip"
+    return finite.Watch(group, clips_of, skip=skip, stacked=experiment.placement.stacked)
 
 
 def steps_per_call(experiment: Experiment, start: int) -> int:
@@ -220,6 +237,9 @@ def evaluator(
         last=last,
         clips=clips,
         labels=experiment.store.labels,
+        clip_ids=experiment.store.clip_ids,
+        skip=experiment.config.nonfinite == "skip",
+        between=stopping.check,
         batches=[experiment.feed.eval_batches(part, experiment.pad_frames) for part in clips],
         place=experiment.feed.place,
         eval_step=experiment.eval_step,

@@ -95,6 +95,11 @@ TOP = {
     "log_every": integer(10, "Steps between metric writes.", low=1),
     "eval_every": integer(10, "Epochs between looks at the validation split; 0 for never."),
     "checkpoint_every": integer(10, "Epochs between checkpoints; 0 for the last step only."),
+    "nonfinite": choice(
+        "stop",
+        ("stop", "skip"),
+        "What NaN or infinity in data, loss or gradient does: stop, or leave the step or clip out.",
+    ),
     "select": choice("last", ("last", "best"), "Weights tested: the last, or validation's best."),
     "monitor": choice("loss", ("loss", "accuracy"), "What is best on the validation split."),
     "early_stopping": integer(0, "Evaluations without a better one that end a fold; 0 for never."),

@@ -14,7 +14,7 @@ from jaxsound.cache import cache_root, keep_programs
 from jaxsound.config import in_one_line, validate
 from jaxsound.errors import UserError
 from jaxsound.evaluation.crossval import format_table
-from jaxsound.training import sharding
+from jaxsound.training import sharding, stopping, workdir
 
 CONFIG = config_flags.DEFINE_config_file(
     "config",
@@ -28,26 +28,31 @@ WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory; runs/NAME_O
 def main(argv: list[str]) -> int:
     """Runs what the command line asks for; returns the exit status."""
     app.define_help_flags()
-    logging.set_verbosity(logging.ERROR)
+    logging.set_verbosity(logging.FATAL)  # what Orbax logs as an error it raises as well
     try:
-        with in_one_line(argv):
-            flags.FLAGS(argv)
-            config, file = CONFIG.value, config_flags.get_config_filename(flags.FLAGS["config"])
-        validate(config)
-        keep_programs(cache_root(config.data.cache_dir))
-        sharding.connect(config.crossval)
-        directory = Path(WORKDIR.value or f"runs/{Path(file).stem}")
-        if result := train.run(config, directory):
-            print(format_table(result), f"\nreport  {directory / 'report.html'}", sep="\n")
-            print(f"curves  tensorboard --logdir {directory}")
+        with stopping.listen():
+            return _run(argv)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except stopping.Stopped as stopped:
+        return stopped.report()
     except SystemExit:  # --help has printed
         return 0
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from the last checkpoint", file=sys.stderr)
-        return 130
+
+
+def _run(argv: list[str]) -> int:
+    with in_one_line(argv):
+        flags.FLAGS(argv)
+        config, file = CONFIG.value, config_flags.get_config_filename(flags.FLAGS["config"])
+    validate(config)
+    keep_programs(cache_root(config.data.cache_dir))
+    sharding.connect(config.crossval)
+    directory = Path(WORKDIR.value or f"runs/{Path(file).stem}")
+    with workdir.storage(directory):
+        if result := train.run(config, directory):
+            print(format_table(result), f"\nreport  {directory / 'report.html'}", sep="\n")
+            print(f"curves  tensorboard --logdir {directory}")
     return 0
 
 

@@ -1,8 +1,8 @@
 """The training loop: prepare, train every fold, evaluate, gather.
 
-`experiment.py` sets the table; `train_folds` is the loop. A run directory holds
-`config.json`, a folder and a `fold_k.json` for each fold, and at the end `crossval.json`,
-`predictions.csv` and `report.html`.
+`experiment.py` sets the table, `train_folds` is the loop, and `results.py` is what it leaves. A run
+directory holds `config.json`, a folder and a `fold_k.json` for each fold, and at the end
+`crossval.json`, `predictions.csv` and `report.html`.
 """
 
 import contextlib
@@ -18,11 +18,11 @@ from jaxsound.cache import cache_root
 from jaxsound.config import frontend_config
 from jaxsound.data import folds
 from jaxsound.data.dataset import prepare
-from jaxsound.evaluation import crossval, curves, images, report
-from jaxsound.evaluation.evaluators import Predictions
+from jaxsound.evaluation import crossval, images
 from jaxsound.experiment import (
     Experiment,
     evaluator,
+    finite_watch,
     initial_state,
     make_experiment,
     observed,
@@ -31,12 +31,12 @@ from jaxsound.experiment import (
     take_steps,
     train_iterator,
 )
-from jaxsound.features.store import Store, precompute
-from jaxsound.training import optim, selection, state, wandb_writer, workdir
+from jaxsound.features.store import precompute
+from jaxsound.results import finish, fold_result, weights_tested
+from jaxsound.training import optim, selection, state, stopping, wandb_writer, workdir
 from jaxsound.training.checkpoint import Checkpoints
 from jaxsound.training.profiling import Profile
 from jaxsound.training.progress import Progress
-from jaxsound.training.writer import METRICS_FILE, make_writer
 
 
 def run(config: ml_collections.ConfigDict, directory: Path) -> dict[str, Any] | None:
@@ -58,7 +58,8 @@ def run(config: ml_collections.ConfigDict, directory: Path) -> dict[str, Any] | 
         fold: folds.split(store, fold, validation=config.data.validation, seed=config.seed)
         for fold in sorted(set(config.folds)) or available
     }
-    todo = workdir.unfinished(directory, splits)
+    again = workdir.extended(directory, config)
+    todo = list(splits) if again else workdir.unfinished(directory, splits)
     if config.crossval == "process":
         todo = workdir.share_of_process(todo)
     stacked = side_by_side(config, workdir.side_by_side(directory)) and len(splits) > 1
@@ -68,8 +69,9 @@ def run(config: ml_collections.ConfigDict, directory: Path) -> dict[str, Any] | 
     # Only now: what cannot run leaves no record behind.
     workdir.claim(directory, config, store)
     if experiment:
-        for group in groups:
-            train_folds(experiment, group, directory)
+        with workdir.lock(directory, shared=config.crossval == "process"):
+            for group in groups:
+                train_folds(experiment, group, directory)
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("every fold is written")
     if workdir.unfinished(directory, splits):
@@ -87,7 +89,9 @@ def train_folds(experiment: Experiment, group: list[int], directory: Path) -> No
     with contextlib.ExitStack() as closing:
         for iterator in iterators.values():
             closing.callback(iterator.close)
-        checkpoints = closing.enter_context(Checkpoints(workdir.checkpoints(directory, group)))
+        folder = workdir.checkpoints(directory, group)
+        closing.enter_context(workdir.lock(folder.parent))
+        checkpoints = closing.enter_context(Checkpoints(folder))
         current, start, seconds = checkpoints.restore(current, iterators)
         progress = closing.enter_context(
             open_progress(experiment, group, directory, start, seconds)
@@ -101,12 +105,25 @@ def train_folds(experiment: Experiment, group: list[int], directory: Path) -> No
         validate = evaluator(experiment, group, "validation", every=every, last=steps)
         watched = {"every": every, "last": steps} if config.watch_test else {}
         watch = evaluator(experiment, group, "test", **watched)
+        numbers = finite_watch(experiment, group)
         save_every = config.checkpoint_every * experiment.steps_per_epoch
         ends = selection.stops(config, current)
 
+        def save() -> None:
+            progress.settle()
+            numbers.settle(now, current)
+            checkpoints.save(now, current, iterators, about, progress.seconds)
+
+        def save_and_wait() -> str:
+            save()
+            checkpoints.wait()
+            return f"step {now} of fold {', '.join(map(str, group))} is saved"
+
+        closing.enter_context(stopping.saving(save_and_wait))
         count = steps_per_call(experiment, start)
         for now in range(start, steps + 1, count):
             if validate.due(now):
+                numbers.settle(now)
                 found = validate(current, now)
                 progress.evaluated(now, "validation", found)
                 current = observed(experiment, current, found)
@@ -116,13 +133,17 @@ def train_folds(experiment: Experiment, group: list[int], directory: Path) -> No
             if ends or now == steps:
                 break
             if save_every and now > start and now % save_every == 0:
-                checkpoints.save(now, current, iterators, about, progress.seconds)
+                save()
+            stopping.check(now, count)
+            checkpoints.check()
             profile.before(now, current)
             current, measures = take_steps(experiment, current, feeds, key, count)
+            stopping.hold()
             progress.stepped(now + count, measures, count)
+            numbers.took(now + count, measures, count)
 
         progress.finish()
-        checkpoints.save(now, current, iterators, about, progress.seconds)
+        save()
         name = "test" if config.select == "last" else "test_best"
         test = evaluator(experiment, group, "test")(selection.chosen(current), now)
         progress.evaluated(now, name, test)
@@ -185,65 +206,3 @@ def save_apart(
         )
         with Checkpoints(workdir.checkpoints(directory, [fold])) as checkpoints:
             checkpoints.save(steps, alone, {fold: iterators[fold]}, about, seconds)
-
-
-def weights_tested(experiment: Experiment, directory: Path, step: int) -> dict[str, Any]:
-    """Which weights gave a fold's figure, and the test fold's best epoch if it was watched."""
-    config, per_epoch = experiment.config, experiment.steps_per_epoch
-    about = {"weights": config.select, "weights_step": step, "weights_epoch": step // per_epoch}
-    if config.select == "best":
-        about["monitor"] = config.monitor
-    if config.watch_test and (best := curves.best(directory / METRICS_FILE, "test/accuracy")):
-        step, accuracy = best
-        about["watched"] = {"accuracy": accuracy, "step": step, "epoch": step // per_epoch}
-    return about
-
-
-def fold_result(
-    experiment: Experiment,
-    fold: int,
-    predictions: Predictions,
-    steps: int,
-    seconds: float,
-    about_weights: dict[str, Any],
-) -> crossval.FoldResult:
-    """What is written of a fold: its predictions on its test clips, and whose they are."""
-    store, split, clips = experiment.store, experiment.splits[fold], predictions.clips
-    return crossval.FoldResult(
-        fold=fold,
-        class_names=store.class_names,
-        clip_ids=store.clip_ids[clips],
-        groups=store.groups[clips],
-        labels=store.labels[clips],
-        probabilities=np.asarray(jax.nn.softmax(predictions.logits)),
-        steps=steps,
-        seconds=seconds,
-        clips={name: len(getattr(split, name)) for name in ("train", "validation", "test")},
-        extra={"crossings": list(split.crossings), **about_weights},
-    )
-
-
-def finish(
-    config: ml_collections.ConfigDict, store: Store, available: list[int], directory: Path
-) -> dict[str, Any]:
-    """Pools all folds that are done, earlier ones too, into result, report and curves."""
-    about = {
-        "folds_available": available,
-        "publisher_folds": store.publisher_folds,
-        "clips_left_out": store.meta["left_out"],
-        "note": store.meta["note"],
-        "config": config.to_dict(),
-        **{key: store.meta[key] for key in ("citation", "licence", "homepage")},
-    }
-    missing = workdir.unfinished(directory, available)
-    result = crossval.gather(directory, [k for k in available if k not in missing], about)
-    report.write_report(directory)
-    writer = make_writer(
-        directory / "crossval", resume_step=0, wandb=config.wandb, config=config.to_dict()
-    )
-    steps = max(fold["steps"] for fold in result["folds"])
-    names = ("accuracy_mean", "accuracy_std", "accuracy_pooled", "macro_f1", "map3")
-    writer.write_scalars(steps, {f"crossval/{name}": result[name] for name in names})
-    writer.write_images(steps, {"crossval/confusion": images.pooled_confusion(result)[None]})
-    writer.close()
-    return result

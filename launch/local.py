@@ -3,7 +3,8 @@
     python launch/local.py 2 -- python -m jaxsound.main --config=... --workdir=...
 
 Every line of output starts with its process. When one process fails the others are stopped, and
-the exit status is that of the first that failed.
+the exit status is that of the first that failed. Told to stop by SIGTERM, it passes that on; when
+the processes have saved and left with status 75, so does it.
 """
 
 import argparse
@@ -17,9 +18,8 @@ import threading
 import time
 from subprocess import PIPE, STDOUT, Popen
 
-GRACE_SECONDS = (
-    10.0  # from asking a process to stop until killing it: a checkpoint may be under way
-)
+GRACE_SECONDS = 30.0  # from asking a process to stop until killing it: it saves a checkpoint
+REQUEUE = 75  # of a process that was told to stop and has saved: the same command goes on
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -67,6 +67,11 @@ def wait(processes: list[Popen[bytes]]) -> int:
     """0 when all ended well; else the status of the first that failed, 128 + n for signal n."""
     while None in (codes := [process.poll() for process in processes]) and not any(codes):
         time.sleep(0.05)
+    if REQUEUE in codes:  # the others have been told as well, or will be by `stop`
+        deadline = time.monotonic() + GRACE_SECONDS
+        while None in [process.poll() for process in processes] and time.monotonic() < deadline:
+            time.sleep(0.05)
+        codes = [process.poll() for process in processes]
     failed = [(i, code) for i, code in enumerate(codes) if code]
     if not failed:
         return 0
@@ -95,13 +100,18 @@ def main(argv: list[str]) -> int:
         coordinator = f"localhost:{probe.getsockname()[1]}"
     for sign in (signal.SIGINT, signal.SIGTERM):
         signal.signal(sign, lambda number, _: sys.exit(128 + number))
+    status = 1
     processes: list[Popen[bytes]] = []
     try:
         for i in range(options.processes):
             processes.append(start(i, command, environment(i, options, coordinator)))
-        return wait(processes)
+        status = wait(processes)
+    except SystemExit as told:
+        status = int(told.code or 0)
     finally:
         stop(processes)
+    saved = {process.returncode for process in processes} in ({REQUEUE}, {0, REQUEUE})
+    return REQUEUE if saved and status == 128 + signal.SIGTERM else status
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@
 #SBATCH --cpus-per-task=8
 #SBATCH --time=08:00:00
 #SBATCH --requeue                # after a pre-emption: the same command resumes from its checkpoint
+#SBATCH --signal=TERM@120        # before the time limit: the processes save and leave with status 75
 #SBATCH --open-mode=append
 #SBATCH --output=slurm-%j.log
 
@@ -23,5 +24,11 @@ shift 2
 
 # Slurm runs a copy of this script, so its place is the directory that sbatch was called in.
 cd "${SLURM_SUBMIT_DIR:?$usage}"
+status=0
 srun --kill-on-bad-exit=1 --label \
-    .venv/bin/python -m jaxsound.main --config="$config" --workdir="$workdir" "$@"
+    .venv/bin/python -m jaxsound.main --config="$config" --workdir="$workdir" "$@" || status=$?
+# 75: told to stop before it was done, and saved. A cancelled job's script ends before this line.
+if [ "$status" -eq 75 ]; then
+    scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$status"

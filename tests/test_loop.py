@@ -164,6 +164,16 @@ def test_killed_anywhere_it_goes_on_bit_for_bit(
     assert a == b
 
 
+def test_epochs_added_later_are_those_of_a_run_that_had_them(
+    tiny_store: Store, following: Experiment, whole: Path, tmp_path: Path
+) -> None:
+    train.train_folds(experiment_of(tiny_store, epochs=3), [1], tmp_path)
+    train.train_folds(following, [1], tmp_path)
+    ours, theirs = (last_checkpoint(following, path, 1) for path in (tmp_path, whole))
+    assert ours[1] == theirs[1] == following.steps
+    jax.tree.map(np.testing.assert_array_equal, ours[0], theirs[0])
+
+
 def test_folds_side_by_side_follow_their_own_validation_splits(
     tiny_store: Store, following: Experiment, whole: Path, tmp_path: Path
 ) -> None:

@@ -2,13 +2,16 @@
 
 import dataclasses
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tqdm import tqdm
 
+from jaxsound.errors import UserError
 from jaxsound.evaluation.metrics import EvalMetrics
 from jaxsound.training import losses
 
@@ -32,6 +35,9 @@ class Classification:
       last: a step at which it runs in any case; 0 for none.
       clips: for each fold, the indices of its clips.
       labels: of all clips of the store, `[N]`.
+      clip_ids: likewise.
+      skip: clips without finite logits get equal ones and are named, and do not stop the run.
+      between: called before each batch; what it raises goes through.
       batches: for each fold, a function from batch number to host batch.
       place: host batches to a device batch.
       eval_step: `(state, batch) -> logits`, over folds if they run side by side.
@@ -44,6 +50,9 @@ class Classification:
     last: int
     clips: list[np.ndarray]
     labels: np.ndarray
+    clip_ids: np.ndarray
+    skip: bool
+    between: Callable[[], None]
     batches: list[Callable[[int], dict[str, np.ndarray]]]
     place: Callable[[list[dict[str, np.ndarray]]], dict[str, jax.Array]]
     eval_step: Callable[[Any, dict[str, jax.Array]], jax.Array]
@@ -59,10 +68,13 @@ class Classification:
         """Predictions for each fold.
 
         Raises:
-          RuntimeError: naming the evaluator and the step, if anything goes wrong.
+          UserError: clips whose logits are not finite, if they are not to be skipped.
+          RuntimeError: naming the evaluator and the step, if anything else goes wrong.
         """
         try:
             return self._run(state)
+        except UserError:
+            raise
         except Exception as error:
             raise RuntimeError(f"evaluator {self.name!r} failed at step {step}: {error}") from error
 
@@ -70,6 +82,7 @@ class Classification:
         count = max(math.ceil(len(clips) / self.batch_size) for clips in self.clips)
         logits: list[list[np.ndarray]] = [[] for _ in self.clips]
         for i in range(count):
+            self.between()
             out = self.eval_step(state, self.place([batch(i) for batch in self.batches]))
             for fold, fold_logits in enumerate(out if self.stacked else out[None]):
                 logits[fold].append(np.asarray(fold_logits))
@@ -80,6 +93,7 @@ class Classification:
 
     def _predictions(self, clips: np.ndarray, logits: np.ndarray) -> Predictions:
         """`logits [N', C]` still hold the rows that filled up the last batches."""
+        self._check(clips, logits)
         label = np.resize(self.labels[clips], len(logits))
         target = losses.soft_labels(jnp.asarray(label), logits.shape[1])
         collection = EvalMetrics.single_from_model_output(
@@ -90,3 +104,17 @@ class Classification:
         )
         metrics = {name: float(value) for name, value in collection.compute().items()}
         return Predictions(clips, logits[: len(clips)], metrics)
+
+    def _check(self, clips: np.ndarray, logits: np.ndarray) -> None:
+        """The weights are finite, so where logits are not it is the clip."""
+        wrong = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+        if not len(wrong):
+            return
+        found = np.unique(np.resize(clips, len(logits))[wrong])
+        names = [str(name) for name in self.clip_ids[found]]
+        more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+        line = f"{self.name} clips {', '.join(names[:8])}{more}: their logits are not finite"
+        if not self.skip:
+            raise UserError(f"{line}; config.nonfinite='skip' takes all classes as equally likely")
+        tqdm.write(f"{line}; all classes are taken as equally likely", file=sys.stderr)
+        logits[wrong] = 0

@@ -15,8 +15,11 @@ import grain
 import jax
 import numpy as np
 from jaxtyping import Int
+from tqdm import tqdm
 
+from jaxsound.errors import UserError
 from jaxsound.features.store import Store
+from jaxsound.training.finite import name_clips
 from jaxsound.training.sharding import Placement
 from jaxsound.training.step import Batch
 
@@ -93,6 +96,19 @@ class Feed:
         on the mode, threads or hosts. The iterator's state goes into the checkpoint; `close` it
         at the end.
         """
+        order = self._order(clips, frames, seed, copies).map(
+            lambda index: self._fetch(index, frames, real=self.batch_size)
+        )
+        threads = 0 if self.frames is not None else self.threads
+        options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
+        return iter(order.to_iter_dataset(options))
+
+    def clips_of(self, step: int, clips: Clips, frames: int, seed: int, copies: int = 0) -> Clips:
+        """The clips that the batch of this step is made of, counted from 1; else as above."""
+        found: Clips = self._order(clips, frames, seed, copies)[step - 1]["clip"]
+        return found
+
+    def _order(self, clips: Clips, frames: int, seed: int, copies: int) -> grain.MapDataset:
         clips = np.asarray(clips, np.int64)
 
         def crop(element: Clips, rng: np.random.Generator) -> HostBatch:
@@ -101,15 +117,11 @@ class Feed:
             index = {"clip": clip, "start": rng.integers(0, spare + 1)}
             return index | {"plain": element < len(clips)} if copies else index
 
-        order = (
+        return (
             grain.MapDataset.source(Order(len(clips) * (1 + copies), self.batch_size, seed))
             .seed(seed)
             .random_map(crop)
-            .map(lambda index: self._fetch(index, frames, real=self.batch_size))
         )
-        threads = 0 if self.frames is not None else self.threads
-        options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
-        return iter(order.to_iter_dataset(options))
 
     def eval_batches(self, clips: Clips, frames: int) -> Callable[[int], HostBatch]:
         """Batch number i of the clips in order, each cut to its middle `frames` frames.
@@ -176,13 +188,22 @@ def fits(store: Store, config: Any) -> bool:
 
 
 def normalisation(
-    store: Store, clips: Clips, mode: str, fixed: tuple[float, float] = (0.0, 1.0)
+    store: Store,
+    clips: Clips,
+    mode: str,
+    fixed: tuple[float, float] = (0.0, 1.0),
+    *,
+    skip: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation `[M]` float32 over the valid frames of these clips alone.
 
     Args:
       mode: "per_bin", "global" (one value for all bins), "fixed" or "none" (0 and 1).
       fixed: mean and standard deviation of all bins where the mode is "fixed".
+      skip: leave clips with a NaN or infinity out, and say so.
+
+    Raises:
+      UserError: with the clips that hold a NaN or infinity, unless they are left out.
     """
     width = store.frames.shape[1]
     if mode in ("none", "fixed"):
@@ -192,6 +213,8 @@ def normalisation(
     for some in np.array_split(clips, -(-len(clips) // _CLIPS_READ)):
         spans = zip(store.offsets[some], store.offsets[some + 1], strict=True)
         frames = np.concatenate([store.frames[first:end] for first, end in spans], dtype=np.float64)
+        if not np.isfinite(frames).all():
+            frames = _without_wrong_numbers(store, some, skip)
         total += frames.sum(0)
         squares += (frames * frames).sum(0)
         count += len(frames)
@@ -200,3 +223,14 @@ def normalisation(
         mean, square = np.full(width, mean.mean()), np.full(width, square.mean())
     std = np.sqrt(np.maximum(square - mean * mean, 0))
     return mean.astype(np.float32), np.where(std > 1e-4, std, 1).astype(np.float32)
+
+
+def _without_wrong_numbers(store: Store, clips: Clips, skip: bool) -> np.ndarray:
+    """The frames of those clips that are finite throughout."""
+    parts = [store.frames[store.offsets[i] : store.offsets[i + 1]] for i in clips]
+    line = name_clips(store.clip_ids[clips], parts)
+    if not skip:
+        raise UserError(f"{store.path}: {line}; config.nonfinite='skip' leaves them out")
+    tqdm.write(f"{line}; left out of the normalisation", file=sys.stderr)
+    good = [part for part in parts if np.isfinite(part).all()]
+    return np.concatenate([np.zeros((0, store.frames.shape[1])), *good], dtype=np.float64)

@@ -102,6 +102,14 @@ class Progress:
         if step == self.total:
             self.finish()
 
+    def settle(self) -> None:
+        """Writes all there is, so that curves are never behind a checkpoint. Waits."""
+        if self.pending is not None:
+            self._write(*self.pending)
+            self.pending = None
+        for writer in self.writers:
+            writer.flush()
+
     def finish(self) -> None:
         """Writes the last step's metrics. The step may come early, by early stopping."""
         if self.pending is not None:
@@ -121,6 +129,7 @@ class Progress:
                 name: value[..., step - steps.start].reshape(-1) if count > 1 else value
                 for name, value in found.items()
             }
+            values.pop("finite", None)
             scale = values.pop("learning_rate_scale", np.ones(len(self.writers)))
             values["learning_rate"] = float(self.learning_rate(step - 1)) * scale
             common = {**self._speed(step), **_device_memory()} if step == due[-1] else {}

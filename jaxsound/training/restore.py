@@ -17,6 +17,7 @@ import orbax.checkpoint as ocp
 from jaxsound.config import default_config, frontend_config
 from jaxsound.errors import UserError
 from jaxsound.features.frontend import FrontendConfig
+from jaxsound.training import integrity
 from jaxsound.training.state import Network, TrainState, plan_network
 from jaxsound.training.step import make_eval_step
 
@@ -92,13 +93,19 @@ def restore(directory: str | Path) -> Trained:
     Args:
       directory: a fold of a run (`runs/x/fold_1`), or the `checkpoints` in it.
 
+    Every file of it is compared with the checkpoint's manifest first (1 to 2 s a GB); an older
+    version's, which has none, is taken as it is. A damaged one is refused: an earlier step would be
+    another model.
+
     Raises:
-      UserError: no checkpoint there, or one that cannot be read or is of several folds.
+      UserError: no checkpoint there, or one that is damaged, cannot be read or is of several folds.
     """
     directory = Path(directory)
     if (directory / "checkpoints").is_dir():
         directory = directory / "checkpoints"
     step = _newest(directory)
+    if fault := integrity.fault(directory / str(step), needs_manifest=False):
+        raise UserError(f"{directory / str(step)}: the checkpoint is damaged: {fault}")
     about, raw = _read(directory, step)
     try:
         config = _config(about["config"])

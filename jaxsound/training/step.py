@@ -47,8 +47,11 @@ def make_train_step(
     Args:
       network: the model's static half.
       optimizer: what `state.opt_state` belongs to.
-      config: the whole configuration (`optimizer`, `loss` and `augment` are read).
+      config: the whole configuration (`optimizer`, `loss`, `augment` and `nonfinite` are read).
       frames: T of a training batch.
+
+    The metrics' `finite` says whether loss and gradient are; where they are not and `nonfinite` is
+    "skip", the state stays as it was but for the number of the step.
     """
     parts = config.optimizer.accumulate
 
@@ -104,21 +107,24 @@ def make_train_step(
         augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
         prepared = prepare(state, batch, augment_key)
         stats, (grads, loss, accuracy) = gradients(state, prepared, dropout_key)
-        metrics = {"loss": loss, "accuracy": accuracy, "gradient_norm": optax.tree.norm(grads)}
+        norm = optax.tree.norm(grads)
+        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+        metrics = {"loss": loss, "accuracy": accuracy, "gradient_norm": norm}
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         if state.selection is not None:
             scale = metrics["learning_rate_scale"] = state.selection.scale
             updates = jax.tree.map(lambda update: update * scale, updates)
         params = optax.apply_updates(state.params, updates)
-        new = dataclasses.replace(
-            state,
-            step=state.step + 1,
-            params=params,
-            stats=stats,
-            opt_state=opt_state,
-            ema=_average(state.ema, params, state.step, config.optimizer.ema),
-        )
-        return new, metrics
+        ema = _average(state.ema, params, state.step, config.optimizer.ema)
+        if config.nonfinite == "skip":
+            finite &= jnp.isfinite(optax.tree.norm(updates))
+            moved = (params, stats, opt_state, ema)
+            stayed = (state.params, state.stats, state.opt_state, state.ema)
+            kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), moved, stayed)
+            params, stats, opt_state, ema = kept
+        changed = {"params": params, "stats": stats, "opt_state": opt_state, "ema": ema}
+        new = dataclasses.replace(state, step=state.step + 1, **changed)
+        return new, metrics | {"finite": finite}
 
     return step
 

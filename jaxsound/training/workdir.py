@@ -1,25 +1,31 @@
 """What a run directory holds, and which run it belongs to."""
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import ml_collections
 import numpy as np
+from clu.asynclib import AsyncError
 
 from jaxsound import __version__
 from jaxsound.errors import UserError
 from jaxsound.features.store import Store
+from jaxsound.keys import MODEL_COMMON, MODELS, SECTIONS, TOP
 from jaxsound.training import selection
 
 # Changing these between two starts changes neither the numbers nor what the directory means.
 HARMLESS = frozenset(
     {
         "folds",
+        "nonfinite",
         "crossval",
         "log_every",
         "eval_every",
@@ -38,8 +44,15 @@ HARMLESS = frozenset(
 )
 
 
+# By these schedules a step's learning rate does not depend on how many steps there are.
+OPEN_ENDED = frozenset({"constant", "step", "plateau"})
+
+
 def check(directory: Path, config: ml_collections.ConfigDict) -> None:
-    """Checks that a run in this directory is of the same experiment.
+    """Checks that a run in this directory is of the same experiment; says what else has changed.
+
+    Keys that the run's version did not have yet are at their defaults. Epochs may be added where
+    the schedule allows it: the run then goes on as one that had them from the start.
 
     Raises:
       UserError: with the keys that differ.
@@ -47,18 +60,109 @@ def check(directory: Path, config: ml_collections.ConfigDict) -> None:
     old = _record(directory)
     if old is None:
         return
-    before, now = _flat(old["config"]), _flat(json.loads(config.to_json()))
+    now = _flat(json.loads(config.to_json()))
+    before = {key: _default(key, now["model.name"]) for key in now} | _flat(old["config"])
+    changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
     # Where training follows the validation split, how often it looks matters.
     harmless = HARMLESS - {"eval_every"} if selection.needed(config) else HARMLESS
-    wrong = [
-        f"config.{key}={before.get(key)!r} there and {now.get(key)!r} now"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and key not in harmless
-    ]
-    if wrong:
+    if "epochs" in changed and not (why := _not_extended(before["epochs"], config)):
+        harmless = harmless | {"epochs"}
+    told = {
+        key: f"config.{key}={before.get(key)!r} there and {now.get(key)!r} now" for key in changed
+    }
+    if wrong := [told[key] for key in changed if key not in harmless]:
+        reason = f"; {why}" if "epochs" in changed and "epochs" not in harmless else ""
         raise UserError(
-            f"{directory} holds another run ({'; '.join(wrong)}); name another --workdir"
+            f"{directory} holds another run ({'; '.join(wrong)}{reason}); name another --workdir"
         )
+    if old.get("code", code := _code()) != code:
+        told["code"] = "jaxsound's own files are others; from here on numbers may differ"
+    if told and jax.process_index() == 0:
+        print(f"{directory} goes on: {'; '.join(told.values())}", file=sys.stderr)
+
+
+def _default(key: str, model: str) -> Any:
+    """Of a key that a record lacks."""
+    section, _, name = key.rpartition(".")
+    keys = MODELS[model] | MODEL_COMMON if section == "model" else SECTIONS.get(section, TOP)
+    return keys[name].default if name in keys else None
+
+
+def _not_extended(before: int, config: ml_collections.ConfigDict) -> str:
+    """Why a run of so many epochs cannot go on to those that the config has; '' if it can."""
+    schedule = config.optimizer.schedule
+    if config.epochs < before:
+        return "epochs can be added and not taken away"
+    if schedule not in OPEN_ENDED:
+        return f"optimizer.schedule={schedule!r} lays its learning rates over all epochs"
+    if config.optimizer.warmup_fraction:
+        return "optimizer.warmup_fraction is a share of all epochs"
+    if selection.needed(config) and before % config.eval_every:
+        return f"validation was looked at after {before} epochs, which eval_every does not divide"
+    return ""
+
+
+def _code() -> str:
+    """SHA-256 of the modules whose change can change a run's numbers."""
+    digest = hashlib.sha256()
+    root = Path(__file__).parents[1]
+    for room in ("features", "input", "models", "training"):
+        for path in sorted((root / room).glob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def lock(directory: Path, *, shared: bool = False) -> Iterator[None]:
+    """Keeps other runs out of a directory; the lock goes with this process, however it ends.
+
+    Of a job's processes the first has it for all. On network filesystems it holds between hosts as
+    far as their `flock` does (NFS 4 and Lustre mounted with `flock`, not with `localflock`).
+
+    Args:
+      directory: made if it is not there.
+      shared: others may share it, such as the processes that train folds of their own.
+
+    Raises:
+      UserError: another process has it.
+    """
+    if jax.process_index() != 0:
+        yield
+        return
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"{directory} is in use by another run; wait for it, or name another --workdir"
+            ) from None
+        except OSError as error:
+            why = f"{directory}: no locks on this filesystem ({error.strerror})"
+            print(f"{why}; let no two runs write there", file=sys.stderr)
+        yield
+
+
+@contextlib.contextmanager
+def storage(directory: Path) -> Iterator[None]:
+    """Turns what goes wrong with the files of a run into a `UserError`."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        cause: BaseException = error
+        while cause.__cause__ and not isinstance(cause, OSError):
+            cause = cause.__cause__
+        if not isinstance(cause, OSError) and not isinstance(error, AsyncError):
+            raise
+        why = " ".join(str(cause).split())[:200]  # TensorFlow's writer has errors of its own
+        if isinstance(cause, OSError) and cause.strerror:
+            why = cause.strerror + (f" ({cause.filename})" if cause.filename else "")
+        raise UserError(
+            f"--workdir={directory}: {why}; what was saved before is kept, and the same command "
+            "goes on from there"
+        ) from error
 
 
 def finished(directory: Path, config: ml_collections.ConfigDict) -> dict[str, Any] | None:
@@ -66,10 +170,20 @@ def finished(directory: Path, config: ml_collections.ConfigDict) -> dict[str, An
     path = directory / "crossval.json"
     if not path.exists():
         return None
-    result: dict[str, Any] = json.loads(path.read_text())
+    try:
+        result: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None  # it is made again of the folds' results
     wanted = set(config.folds) or set(result["folds_available"])
     done = {fold["fold"] for fold in result["folds"]}
-    return result if wanted <= done and not unfinished(directory, wanted) else None
+    complete = wanted <= done and not unfinished(directory, wanted)
+    return result if complete and not extended(directory, config) else None
+
+
+def extended(directory: Path, config: ml_collections.ConfigDict) -> bool:
+    """Whether the config has more epochs than the run has had so far."""
+    old = _record(directory)
+    return old is not None and bool(_flat(old["config"])["epochs"] < config.epochs)
 
 
 def claim(directory: Path, config: ml_collections.ConfigDict, store: Store) -> None:
@@ -80,23 +194,31 @@ def claim(directory: Path, config: ml_collections.ConfigDict, store: Store) -> N
     """
     clips = _digest_of_clips(store)
     old = _record(directory)
-    if old is not None:
-        if old["clips"] != clips:
-            raise UserError(
-                f"{directory} holds a run on other clips, labels or folds than the data has now; "
-                "name another --workdir"
-            )
-        return
-    if jax.process_index() != 0:
+    if old is not None and old["clips"] != clips:
+        raise UserError(
+            f"{directory} holds a run on other clips, labels or folds than the data has now; "
+            "name another --workdir"
+        )
+    more = extended(directory, config)
+    if jax.process_index() != 0 or (old is not None and not more):
         return
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        if old is not None:
+            _reopen(directory, old["config"]["epochs"])
         temporary = directory / f"config.{os.getpid()}.tmp"
-        record = {"config": json.loads(config.to_json()), "clips": clips}
+        record = {"config": json.loads(config.to_json()), "clips": clips, "code": _code()}
         temporary.write_text(json.dumps(record, indent=2) + "\n")
         temporary.replace(directory / "config.json")
     except OSError as error:
         raise UserError(f"--workdir={directory}: {error.strerror}") from None
+
+
+def _reopen(directory: Path, epochs: int) -> None:
+    """Puts the results of fewer epochs beside, so that their folds count as unfinished."""
+    for path in [*directory.glob("fold_*.json"), directory / "crossval.json"]:
+        if path.exists():
+            path.rename(path.with_suffix(f".{epochs}_epochs"))
 
 
 def _record(directory: Path) -> dict[str, Any] | None:

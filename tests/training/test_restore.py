@@ -15,7 +15,7 @@ from jaxsound.data import folds
 from jaxsound.errors import UserError
 from jaxsound.experiment import evaluator, initial_state, make_experiment
 from jaxsound.features.store import Store
-from jaxsound.training import selection, workdir
+from jaxsound.training import integrity, selection, workdir
 from jaxsound.training.checkpoint import Checkpoints
 from jaxsound.training.restore import Trained, restore
 
@@ -89,8 +89,10 @@ def fold(kept: Path, tmp_path: Path) -> Path:
 
 
 def edit(fold: Path, **changes: object) -> None:
+    """As if the checkpoint had been saved with another record of itself."""
     path = fold / "checkpoints" / "7" / "about" / "metadata"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    integrity.write(path.parents[1])
 
 
 def test_keys_that_came_later_are_at_their_defaults(fold: Path) -> None:
@@ -113,6 +115,8 @@ def test_what_cannot_be_restored_is_one_line(fold: Path, tmp_path: Path) -> None
     edit(fold, folds=[1], class_names=["a", "b"])
     assert "head" in refused(fold)
     (fold / "checkpoints/7/about/metadata").write_text("{")
+    assert "damaged: about/metadata has 1 bytes" in refused(fold)
+    (fold / "checkpoints/7" / integrity.MANIFEST).unlink()  # as of an earlier version
     assert "cannot be read" in refused(fold)
     shutil.rmtree(fold / "checkpoints/7/state")
     assert "cannot be read" in refused(fold)

@@ -1,6 +1,9 @@
 """A run directory belongs to one experiment on one set of clips."""
 
 import dataclasses
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -73,3 +76,107 @@ def test_how_often_validation_is_looked_at_matters_where_training_follows_it(
         else:
             with pytest.raises(UserError, match="eval_every"):
                 workdir.check(tmp_path / select, config)
+
+
+def test_harmless_changes_are_listed_and_keys_that_came_later_are_at_their_defaults(
+    tiny_store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = default_config("cnn")
+    workdir.claim(tmp_path, config, tiny_store)
+    workdir.check(tmp_path, config)
+    assert capsys.readouterr().err == ""
+    record = json.loads((tmp_path / "config.json").read_text())
+    del record["config"]["nonfinite"], record["config"]["augment"]["copies"]
+    record["code"] = "another"
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    config.log_every = 3
+    workdir.check(tmp_path, config)
+    said = capsys.readouterr().err
+    assert "config.log_every=10 there and 3 now" in said
+    assert "jaxsound's own files are others" in said
+    assert "copies" not in said
+    config.augment.copies = 2
+    with pytest.raises(UserError, match=r"config\.augment\.copies=0 there and 2 now"):
+        workdir.check(tmp_path, config)
+
+
+def test_epochs_are_added_where_no_learning_rate_depends_on_them(
+    tiny_store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = default_config("cnn")
+    config.optimizer.warmup_fraction = 0.0
+    for schedule, before, now, why in (
+        ("constant", 10, 20, ""),
+        ("step", 10, 11, ""),
+        ("cosine", 10, 20, "lays its learning rates over all epochs"),
+        ("one_cycle", 10, 20, "lays its learning rates over all epochs"),
+        ("constant", 20, 10, "can be added and not taken away"),
+        ("plateau", 15, 20, "eval_every does not divide"),
+    ):
+        place = tmp_path / f"{schedule}_{before}"
+        config.optimizer.schedule, config.epochs = schedule, before
+        workdir.claim(place, config, tiny_store)
+        for name in ("fold_1.json", "crossval.json"):
+            (place / name).write_text("{}")
+        config.epochs = now
+        if why:
+            with pytest.raises(UserError, match=rf"config\.epochs={before} there.*{why}"):
+                workdir.check(place, config)
+            continue
+        workdir.check(place, config)
+        assert f"config.epochs={before} there and {now} now" in capsys.readouterr().err
+        assert workdir.extended(place, config)
+        workdir.claim(place, config, tiny_store)
+        assert not workdir.extended(place, config)
+        assert workdir.unfinished(place, [1]) == [1]
+        assert (place / f"fold_1.{before}_epochs").exists()
+    config.optimizer.schedule, config.epochs = "constant", 10
+    config.optimizer.warmup_fraction = 0.1
+    workdir.claim(tmp_path / "warm", config, tiny_store)
+    config.epochs = 20
+    with pytest.raises(UserError, match="warmup_fraction is a share of all epochs"):
+        workdir.check(tmp_path / "warm", config)
+
+
+LOCKED = """
+import sys
+from pathlib import Path
+from jaxsound.training import workdir
+with workdir.lock(Path(sys.argv[1])):
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_the_second_run_in_a_directory_stops_and_a_killed_one_leaves_no_lock(
+    tmp_path: Path,
+) -> None:
+    command = [sys.executable, "-c", LOCKED, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"locked\n"
+        for shared in (False, True):
+            with (
+                pytest.raises(UserError, match="is in use by another run"),
+                workdir.lock(tmp_path, shared=shared),
+            ):
+                pass
+        other.kill()
+    with workdir.lock(tmp_path, shared=True), workdir.lock(tmp_path, shared=True):
+        pass
+    with workdir.lock(tmp_path):
+        pass
+
+
+def test_a_failing_disk_is_one_line(tmp_path: Path) -> None:
+    def fail() -> None:
+        try:
+            raise OSError(28, "No space left on device", "metrics.jsonl")
+        except OSError as error:
+            raise RuntimeError("the writer failed") from error
+
+    with pytest.raises(UserError, match="No space left") as caught, workdir.storage(tmp_path):
+        fail()
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match="a mistake"), workdir.storage(tmp_path):
+        raise ValueError("a mistake")

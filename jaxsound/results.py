@@ -1,0 +1,77 @@
+"""What a run leaves for its reader: a fold's result, and all folds' pooled."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from jaxsound.evaluation import crossval, curves, images, report
+from jaxsound.evaluation.evaluators import Predictions
+from jaxsound.experiment import Experiment
+from jaxsound.features.store import Store
+from jaxsound.training import workdir
+from jaxsound.training.writer import METRICS_FILE, make_writer
+
+
+def weights_tested(experiment: Experiment, directory: Path, step: int) -> dict[str, Any]:
+    """Which weights gave a fold's figure, and the test fold's best epoch if it was watched."""
+    config, per_epoch = experiment.config, experiment.steps_per_epoch
+    about = {"weights": config.select, "weights_step": step, "weights_epoch": step // per_epoch}
+    if config.select == "best":
+        about["monitor"] = config.monitor
+    if config.watch_test and (best := curves.best(directory / METRICS_FILE, "test/accuracy")):
+        step, accuracy = best
+        about["watched"] = {"accuracy": accuracy, "step": step, "epoch": step // per_epoch}
+    return about
+
+
+def fold_result(
+    experiment: Experiment,
+    fold: int,
+    predictions: Predictions,
+    steps: int,
+    seconds: float,
+    about_weights: dict[str, Any],
+) -> crossval.FoldResult:
+    """What is written of a fold: its predictions on its test clips, and whose they are."""
+    store, split, clips = experiment.store, experiment.splits[fold], predictions.clips
+    return crossval.FoldResult(
+        fold=fold,
+        class_names=store.class_names,
+        clip_ids=store.clip_ids[clips],
+        groups=store.groups[clips],
+        labels=store.labels[clips],
+        probabilities=np.asarray(jax.nn.softmax(predictions.logits)),
+        steps=steps,
+        seconds=seconds,
+        clips={name: len(getattr(split, name)) for name in ("train", "validation", "test")},
+        extra={"crossings": list(split.crossings), **about_weights},
+    )
+
+
+def finish(
+    config: ml_collections.ConfigDict, store: Store, available: list[int], directory: Path
+) -> dict[str, Any]:
+    """Pools all folds that are done, earlier ones too, into result, report and curves."""
+    about = {
+        "folds_available": available,
+        "publisher_folds": store.publisher_folds,
+        "clips_left_out": store.meta["left_out"],
+        "note": store.meta["note"],
+        "config": config.to_dict(),
+        **{key: store.meta[key] for key in ("citation", "licence", "homepage")},
+    }
+    missing = workdir.unfinished(directory, available)
+    result = crossval.gather(directory, [k for k in available if k not in missing], about)
+    report.write_report(directory)
+    writer = make_writer(
+        directory / "crossval", resume_step=0, wandb=config.wandb, config=config.to_dict()
+    )
+    steps = max(fold["steps"] for fold in result["folds"])
+    names = ("accuracy_mean", "accuracy_std", "accuracy_pooled", "macro_f1", "map3")
+    writer.write_scalars(steps, {f"crossval/{name}": result[name] for name in names})
+    writer.write_images(steps, {"crossval/confusion": images.pooled_confusion(result)[None]})
+    writer.close()
+    return result
