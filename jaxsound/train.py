@@ -137,7 +137,8 @@ def train_folds(experiment: Experiment, group: list[int], directory: Path) -> No
             stopping.check(now, count)
             checkpoints.check()
             profile.before(now, current)
-            current, measures = take_steps(experiment, current, feeds, key, count)
+            with profile.step(now):
+                current, measures = take_steps(experiment, current, feeds, key, count)
             stopping.hold()
             progress.stepped(now + count, measures, count)
             numbers.took(now + count, measures, count)

@@ -1,5 +1,6 @@
 """A trace of some steps, which TensorBoard shows."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,12 @@ class Profile:
         elif self.running and step >= self.last:
             jax.block_until_ready(state)
             self._stop()
+
+    def step(self, number: int) -> contextlib.AbstractContextManager[Any]:
+        """Around a call: in the trace it bears the step's number, by which TensorBoard adds up."""
+        if not self.running:
+            return contextlib.nullcontext()
+        return jax.profiler.StepTraceAnnotation("train", step_num=number)
 
     def _stop(self) -> None:
         jax.profiler.stop_trace()

@@ -1,5 +1,7 @@
 """A trace is taken of the steps asked for, once, and left whole."""
 
+import gzip
+import json
 from pathlib import Path
 
 import jax
@@ -47,3 +49,15 @@ def test_the_trace_lies_where_tensorboard_looks(tmp_path: Path) -> None:
             profile.before(step, jnp.sin(jnp.ones(8)))
     (trace,) = tmp_path.glob("plugins/profile/*/*.xplane.pb")
     assert trace.stat().st_size > 0
+
+
+def test_the_trace_names_its_steps(tmp_path: Path) -> None:
+    with Profile("3:6", tmp_path) as profile:
+        for step in range(10):
+            profile.before(step, jnp.zeros(()))
+            with profile.step(step):
+                jnp.sin(jnp.ones(8)).block_until_ready()
+    (trace,) = tmp_path.rglob("*.trace.json.gz")
+    events = json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
+    numbers = [event["args"]["step_num"] for event in events if "step_num" in event.get("args", {})]
+    assert numbers == ["3", "4", "5"]
