@@ -1,6 +1,5 @@
 """One named mesh, and where state and batches live on it."""
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,23 +10,6 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxsound.errors import UserError
 from jaxsound.training.step import Batch
-
-
-def connect(crossval: str) -> None:
-    """Joins the other processes of the run, if `launch/` or Slurm started several.
-
-    Args:
-      crossval: with "process" every process trains folds of its own, and none is joined.
-    """
-    if crossval == "process":
-        return
-    if "JAXSOUND_COORDINATOR" in os.environ:
-        names = ("JAXSOUND_COORDINATOR", "JAXSOUND_NUM_PROCESSES", "JAXSOUND_PROCESS_ID")
-        coordinator, count, index = (os.environ[name] for name in names)
-        # A process that fails must not wait minutes for the others before it says so.
-        jax.distributed.initialize(coordinator, int(count), int(index), shutdown_timeout_seconds=15)
-    elif "SLURM_STEP_NODELIST" in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1:
-        jax.distributed.initialize(shutdown_timeout_seconds=15)
 
 
 def make_mesh(batch_size: int, devices: list[jax.Device] | None = None) -> Mesh:
@@ -65,6 +47,14 @@ class Placement:
         batch = PartitionSpec(None, "data") if stacked else PartitionSpec("data")
         self.batch = NamedSharding(mesh, batch)
         self.batches = NamedSharding(mesh, PartitionSpec(None, *batch))
+
+    def local_rows(self, batch_size: int) -> slice | np.ndarray:
+        """The rows of a batch that this process's devices take, which are all it has to read."""
+        spread = NamedSharding(self.mesh, PartitionSpec("data"))
+        places = spread.addressable_devices_indices_map((batch_size,)).values()
+        rows = np.unique(np.concatenate([np.arange(batch_size)[place] for place in places]))
+        together = len(rows) == rows[-1] - rows[0] + 1
+        return slice(int(rows[0]), int(rows[-1]) + 1) if together else rows
 
     def put_batch(self, batch: dict[str, np.ndarray], *, several: bool = False) -> Batch:
         """Host arrays, this process's part of the batch, to global device arrays.
