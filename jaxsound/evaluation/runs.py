@@ -84,7 +84,6 @@ def gather(
         line = "; ".join(_why(fold, directories) for fold in missing)
         if not partial or not places:
             raise UserError(f"{line}" + ("" if partial else "; --partial gathers the others"))
-        print(line, file=sys.stderr)
         names = ", ".join(map(str, missing))
         note = f"partial: fold{'s' if len(missing) > 1 else ''} {names} missing"
         about["note"] = "; ".join(filter(None, [about["note"], note]))
@@ -92,6 +91,8 @@ def gather(
     out = out or directories[0]
     result = crossval.pool(places, about, out)
     report.write_report(out, places)
+    if missing:
+        print(line, file=sys.stderr)
     return result
 
 

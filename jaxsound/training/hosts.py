@@ -92,6 +92,7 @@ class Watch:
         self.interval = min(1.0, lost_after / 10)
         self.host = socket.gethostname()
         self.status: int | None = None  # that this process leaves with, once it fails
+        self.meetings = 0
         self._counts = 0
         self._answered = time.monotonic()
         self._heard = {i: (0, self._answered) for i in range(place.count)}
@@ -225,7 +226,6 @@ def together(crossval: str) -> Iterator[None]:
 
     Raises:
       UserError: the environment does not say where this process belongs.
-      Stopped: the others did not come.
     """
     global _job
     where = None if crossval == "process" else place()
@@ -246,17 +246,32 @@ def together(crossval: str) -> Iterator[None]:
 
 def _join(where: Place) -> Watch:
     lost_after = _seconds("JAXSOUND_LOST_SECONDS", LOST_SECONDS)
+    patience = _seconds("JAXSOUND_JOIN_SECONDS", JOIN_SECONDS)
+    waiting = threading.Timer(patience, _not_together, (where, patience))
+    waiting.daemon = True
+    waiting.start()
     jax.distributed.initialize(
         relay.start(where.coordinator) if where.index else where.coordinator,
         where.count,
         where.index,
-        initialization_timeout=_seconds("JAXSOUND_JOIN_SECONDS", JOIN_SECONDS),
+        initialization_timeout=patience + 60,  # at which it aborts
         heartbeat_timeout_seconds=3 * lost_after + 30,  # `Watch` is to be the first to know
         shutdown_timeout_seconds=60,
     )
+    waiting.cancel()
     watch = Watch(distributed.global_state.client, where, lost_after)
     watch.start()
     return watch
+
+
+def _not_together(where: Place, seconds: int) -> None:
+    print(
+        f"process {where.index}: the job's {where.count} processes have not all come to "
+        f"{where.coordinator} within {seconds} s; the same command tries again",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(REQUEUE)
 
 
 def _together_to_the_end(watch: Watch) -> None:
@@ -266,6 +281,13 @@ def _together_to_the_end(watch: Watch) -> None:
     watch.stop()
     _job = None
     jax.distributed.shutdown()
+
+
+def meet() -> None:
+    """Returns when all processes of the job have called it as often as this one."""
+    if _job is not None:
+        _job.meetings += 1
+        _job.client.wait_at_barrier(f"jaxsound/meeting/{_job.meetings}", _WEEK)
 
 
 def agree(facts: Mapping[str, str]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxsound.errors import UserError
+from jaxsound.training import hosts
 from jaxsound.training.step import Batch
 
 
@@ -101,16 +102,17 @@ class Placement:
             state, metrics = jax.lax.scan(lambda s, b: run(s, b | common, key), state, each)
             return state, jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), metrics)
 
-        return jax.jit(
+        compiled = jax.jit(
             steps if several else run,
             donate_argnums=0,
             out_shardings=(self.replicated, self.replicated),
             compiler_options=train_options(),
         )
+        return _begun_together(compiled)
 
     def jit_eval(self, step: Callable[..., Any]) -> Callable[..., Any]:
         """Compiles `(state, batch) -> logits`, gathered to every device."""
-        return jax.jit(self._over_folds(step), out_shardings=self.replicated)
+        return _begun_together(jax.jit(self._over_folds(step), out_shardings=self.replicated))
 
     def jit_observe(self, observe: Callable[..., Any]) -> Callable[..., Any]:
         """Compiles `(state, value) -> state`, donating the state; a value for each fold."""
@@ -127,3 +129,22 @@ class Placement:
             return jax.vmap(step, in_axes=(0, axes, *(0 for _ in key)))(state, batch, *key)
 
         return stacked
+
+
+def _begun_together(function: Any) -> Callable[..., Any]:
+    """Has all processes of a job compile before any of them begins.
+
+    Gloo gives the last of them 30 seconds to arrive, and compiling may differ by more.
+    """
+    if jax.process_count() == 1:
+        return function
+    program: Any = None
+
+    def call(*args: Any) -> Any:
+        nonlocal program
+        if program is None:
+            program = function.lower(*args).compile()
+            hosts.meet()
+        return program(*args)
+
+    return call

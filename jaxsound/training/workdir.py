@@ -271,13 +271,13 @@ def digest_of_clips(store: Store) -> str:
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """A nested mapping with dotted keys."""
-    flat: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, dict):
-            flat |= flat(value, f"{prefix}{key}.")
+            found |= flat(value, f"{prefix}{key}.")
         else:
-            flat[prefix + key] = value
-    return flat
+            found[prefix + key] = value
+    return found
 
 
 def unfinished(directory: Path, folds: Iterable[int]) -> list[int]:

@@ -6,6 +6,7 @@ the bridge and its ports, which go with it.
 
 import ctypes
 import os
+import shutil
 import socket
 import subprocess
 import tempfile
@@ -27,8 +28,8 @@ class Hosts:
         """
         self.count = count
         self.bridge = f"jsh{os.getpid() % 100000}"
-        self._folder = tempfile.TemporaryDirectory(prefix="hosts-")
-        self._names = Path(self._folder.name) / "hosts"
+        # No TemporaryDirectory: the end of any forked process would take it away.
+        self._names = Path(tempfile.mkdtemp(prefix="hosts-")) / "hosts"
         lines = [f"{self.address(i)} {self.name(i)}" for i in range(count)]
         self._names.write_text("\n".join(["127.0.0.1 localhost", *lines, ""]))
         try:
@@ -84,7 +85,7 @@ class Hosts:
         commands += [["link", "delete", f"{self.bridge}p{i}"] for i in range(self.count)]
         for command in [*commands, ["link", "delete", self.bridge]]:
             subprocess.run(["ip", *command], capture_output=True)  # not all may be there
-        self._folder.cleanup()
+        shutil.rmtree(self._names.parent, ignore_errors=True)
 
     def __enter__(self) -> "Hosts":
         return self
