@@ -151,8 +151,9 @@ class Watch:
 
     def _lost(self, which: list[int]) -> None:
         names = " and ".join(map(self.name, which))
-        silence = f"nothing was heard of it for {self.lost_after:g} s"
-        self.end(f"{names} is lost: {silence}; {_GOES_ON}", REQUEUE)
+        are, them = ("is", "it") if len(which) == 1 else ("are", "them")
+        silence = f"nothing was heard of {them} for {self.lost_after:g} s"
+        self.end(f"{names} {are} lost: {silence}; {_GOES_ON}", REQUEUE)
 
     def name(self, i: int) -> str:
         """A process in words, with its host's name if that was heard."""

@@ -334,7 +334,7 @@ def _lose(
         if killed:
             continue
         checks.slowest = max(checks.slowest, job.ended[i] - at)
-        lines = [line for line in job.said(i).splitlines() if " is lost: " in line]
+        lines = [line for line in job.said(i).splitlines() if " lost: nothing " in line]
         noise = re.search(r"Traceback|stack trace|^F\d{4} ", job.said(i), re.MULTILINE)
         named = i == victim or (lines and f"process {victim} of 3 (" in lines[0])
         good = len(lines) == 1 and named and not noise
