@@ -15,7 +15,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from jaxsound.errors import UserError
-from jaxsound.training import integrity
+from jaxsound.training import hosts, integrity
 from jaxsound.training.state import TrainState
 
 _NONE, _FAILED = -1, -2  # what stands for a step where there is none
@@ -150,6 +150,7 @@ class Checkpoints:
             except UserError as error:
                 failed = error
         if jax.process_count() > 1:
+            hosts.meet()  # reading large checkpoints through may take longer than Gloo waits
             step = int(multihost_utils.broadcast_one_to_all(np.int32(step)))
         if step == _FAILED:
             raise failed or UserError(f"{self.directory}: no checkpoint there is whole")
