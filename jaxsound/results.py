@@ -51,18 +51,10 @@ def fold_result(
     )
 
 
-def finish(
-    config: ml_collections.ConfigDict, store: Store, available: list[int], directory: Path
-) -> dict[str, Any]:
+def finish(config: ml_collections.ConfigDict, store: Store, directory: Path) -> dict[str, Any]:
     """Pools all folds that are done, earlier ones too, into result, report and curves."""
-    about = {
-        "folds_available": available,
-        "publisher_folds": store.publisher_folds,
-        "clips_left_out": store.meta["left_out"],
-        "note": store.meta["note"],
-        "config": config.to_dict(),
-        **{key: store.meta[key] for key in ("citation", "licence", "homepage")},
-    }
+    about = workdir.about_data(store) | {"config": config.to_dict()}
+    available = about["folds_available"]
     missing = workdir.unfinished(directory, available)
     result = crossval.gather(directory, [k for k in available if k not in missing], about)
     report.write_report(directory)

@@ -12,7 +12,6 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
-from jax.experimental import multihost_utils
 
 from jaxsound.cache import cache_root
 from jaxsound.config import frontend_config
@@ -33,7 +32,7 @@ from jaxsound.experiment import (
 )
 from jaxsound.features.store import precompute
 from jaxsound.results import finish, fold_result, weights_tested
-from jaxsound.training import optim, selection, state, stopping, wandb_writer, workdir
+from jaxsound.training import hosts, optim, selection, state, stopping, wandb_writer, workdir
 from jaxsound.training.checkpoint import Checkpoints
 from jaxsound.training.profiling import Profile
 from jaxsound.training.progress import Progress
@@ -46,14 +45,16 @@ def run(config: ml_collections.ConfigDict, directory: Path) -> dict[str, Any] | 
       The cross-validated result; None when another process has it or will have it.
     """
     workdir.check(directory, config)
-    if result := workdir.finished(directory, config):
+    result = workdir.finished(directory, config)
+    hosts.agree({"configuration": workdir.shared_config(config), "result": str(bool(result))})
+    if result:
         print(f"{directory} was finished before; this is its result.\n")
         return result
     writes = jax.process_index() == 0 or config.crossval == "process"
     wandb_writer.check(config.wandb if writes else "")
     dataset = prepare(config.data)
     store = precompute(dataset, frontend_config(config), cache_root(config.data.cache_dir))
-    available = sorted(set(store.folds.tolist()) - {folds.ONLY_TRAINS})
+    available = workdir.available_folds(store)
     splits = {
         fold: folds.split(store, fold, validation=config.data.validation, seed=config.seed)
         for fold in sorted(set(config.folds)) or available
@@ -62,6 +63,7 @@ def run(config: ml_collections.ConfigDict, directory: Path) -> dict[str, Any] | 
     todo = list(splits) if again else workdir.unfinished(directory, splits)
     if config.crossval == "process":
         todo = workdir.share_of_process(todo)
+    hosts.agree({"clips": workdir.digest_of_clips(store), "folds that are left": str(todo)})
     stacked = side_by_side(config, workdir.side_by_side(directory)) and len(splits) > 1
     # Side by side, all folds go on together, even those whose result is already written.
     groups = [list(splits)] if stacked else [[fold] for fold in todo]
@@ -72,12 +74,12 @@ def run(config: ml_collections.ConfigDict, directory: Path) -> dict[str, Any] | 
         with workdir.lock(directory, shared=config.crossval == "process"):
             for group in groups:
                 train_folds(experiment, group, directory)
-        if jax.process_count() > 1:
-            multihost_utils.sync_global_devices("every fold is written")
+    if jax.process_index() != 0:
+        return None
     if workdir.unfinished(directory, splits):
         print("This process's folds are done; the last process to finish writes the result.")
         return None
-    return finish(config, store, available, directory) if jax.process_index() == 0 else None
+    return finish(config, store, directory)
 
 
 def train_folds(experiment: Experiment, group: list[int], directory: Path) -> None:

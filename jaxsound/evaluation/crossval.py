@@ -1,7 +1,7 @@
 """Folds in, one believable result out: `fold_k.json` and `predictions.csv` to `crossval.json`.
 
 A fold's predictions are on disk before its `fold_k.json`, and every file is renamed into place,
-so a fold counts as done exactly when its `fold_k.json` is there.
+so a fold counts as done exactly when its `fold_k.json` is there. As a command this is `runs.py`.
 """
 
 import csv
@@ -12,6 +12,7 @@ import json
 import math
 import os
 import platform
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -102,13 +103,21 @@ def write_fold(workdir: str | os.PathLike[str], result: FoldResult) -> Path:
 def gather(
     workdir: str | os.PathLike[str], folds: Iterable[int], about: Mapping[str, Any]
 ) -> dict[str, Any]:
+    """As `pool`, of a run whose directory holds every fold of `folds`."""
+    return pool({fold: Path(workdir) for fold in folds}, about, workdir)
+
+
+def pool(
+    places: Mapping[int, Path], about: Mapping[str, Any], out: str | os.PathLike[str]
+) -> dict[str, Any]:
     """Pools the folds' files into `predictions.csv` and `crossval.json`; returns the latter.
 
     Args:
-      workdir: the run's directory, where `write_fold` has written every fold of `folds`.
+      places: for each fold the directory that `write_fold` has written it in.
       about: what the result should say of itself. Read here: publisher_folds (bool),
         clips_left_out (list of {"clip", "reason"}), note (str), config (a mapping). All of it is
         copied into the result.
+      out: the directory of both files.
 
     Returns:
       accuracy_mean and accuracy_std over folds (the sample standard deviation, ddof=1; 0 for one
@@ -118,21 +127,21 @@ def gather(
     Raises:
       UserError: a fold's files are missing, or are of another set of classes.
     """
-    workdir, folds = Path(workdir), sorted(folds)
-    records = [_read_fold(workdir, fold) for fold in folds]
+    folds = sorted(places)
+    records = [_read_fold(places[fold], fold) for fold in folds]
     names = records[0]["class_names"]
     for record in records:
         if record["class_names"] != names:
             raise UserError(
-                f"{workdir}: fold_{record['fold']}.json has other classes than "
+                f"{places[record['fold']]}: fold_{record['fold']}.json has other classes than "
                 f"fold_{folds[0]}.json; give each experiment its own workdir"
             )
-    parts = [read_predictions(workdir / f"fold_{k}" / "predictions.csv", names) for k in folds]
+    parts = [read_predictions(places[k] / f"fold_{k}" / "predictions.csv", names) for k in folds]
     rows = _concatenate(parts)
-    _write(workdir / "predictions.csv", _to_csv(rows, names))
+    _write(Path(out) / "predictions.csv", _to_csv(rows, names))
     result = _pool(records, rows, names, about)
     text = _to_json(result)
-    _write(workdir / "crossval.json", text)
+    _write(Path(out) / "crossval.json", text)
     return json.loads(text)
 
 
@@ -383,3 +392,9 @@ def _write(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(beside, path)
+
+
+if __name__ == "__main__":
+    from jaxsound.evaluation import runs  # which imports this module
+
+    sys.exit(runs.main(sys.argv[1:]))

@@ -82,8 +82,10 @@ HEAD = """<!DOCTYPE html>
 """
 
 
-def write_report(workdir: str | os.PathLike[str]) -> Path:
+def write_report(workdir: str | os.PathLike[str], places: Mapping[int, Path] | None = None) -> Path:
     """Writes `workdir/report.html` from `crossval.json`, `predictions.csv` and the folds' curves.
+
+    The curves of a fold are in `workdir` too, or where `places` says.
 
     Raises `UserError` where there is no result yet.
     """
@@ -100,8 +102,8 @@ def write_report(workdir: str | os.PathLike[str]) -> Path:
     names = result["class_names"]
     rows = crossval.read_predictions(workdir / "predictions.csv", names)
     lines = {
-        fold["fold"]: curves.read(workdir / f"fold_{fold['fold']}" / "metrics.jsonl")
-        for fold in result["folds"]
+        k: curves.read((places or {}).get(k, workdir) / f"fold_{k}" / "metrics.jsonl")
+        for k in (fold["fold"] for fold in result["folds"])
     }
     dataset = (result.get("config") or {}).get("data", {}).get("name", "")
     title = escape(" · ".join(filter(None, [workdir.resolve().name, dataset])))

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import grain
-import jax
 import numpy as np
 from jaxtyping import Int
 from tqdm import tqdm
@@ -82,9 +81,7 @@ class Feed:
         self.threads = threads
         self.rows = np.asarray(store.frames)  # a view, as quick to index as an array
         self.frames = placement.put_replicated(self.rows) if resident else None
-        share = batch_size // jax.process_count()
-        first = jax.process_index() * share
-        self.local = slice(first, first + share)
+        self.local = placement.local_rows(batch_size)
 
     def train_iterator(
         self, clips: Clips, frames: int, seed: int, copies: int = 0

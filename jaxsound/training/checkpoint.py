@@ -15,7 +15,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from jaxsound.errors import UserError
-from jaxsound.training import integrity
+from jaxsound.training import hosts, integrity
 from jaxsound.training.state import TrainState
 
 _NONE, _FAILED = -1, -2  # what stands for a step where there is none
@@ -74,10 +74,8 @@ class Checkpoints:
             if step == self._saving or not self._fault(step):
                 return
             self._set_aside(step)
-        items = {
-            f"iterator_{fold}": grain.checkpoint.CheckpointSave(iterator)
-            for fold, iterator in iterators.items()
-        }
+        # Of Grain's own files there is one for each process; this is the same for any number.
+        feeds = {str(fold): iterator.get_state() for fold, iterator in iterators.items()}
         with self._in_one_line("the checkpoint was not saved"):
             if not self.directory.is_dir():
                 raise FileNotFoundError(2, "the directory has vanished")
@@ -89,7 +87,7 @@ class Checkpoints:
                 args=ocp.args.Composite(
                     state=ocp.args.StandardSave(state),
                     about=ocp.args.JsonSave(about | {"seconds": seconds}),
-                    **items,
+                    iterators=ocp.args.JsonSave(feeds),
                 ),
                 force=True,
             )
@@ -127,19 +125,20 @@ class Checkpoints:
         step = self._agreed()
         if step == _NONE:
             return state, 0, 0.0
-        items = {
-            f"iterator_{fold}": grain.checkpoint.CheckpointRestore(iterator)
-            for fold, iterator in iterators.items()
-        }
         like = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
         why = f"step {step} is whole, but does not fit this code and configuration"
         with self._in_one_line(why):
             restored = self.manager.restore(
                 step,
                 args=ocp.args.Composite(
-                    state=ocp.args.StandardRestore(like), about=ocp.args.JsonRestore(), **items
+                    state=ocp.args.StandardRestore(like),
+                    about=ocp.args.JsonRestore(),
+                    iterators=ocp.args.JsonRestore(),
                 ),
             )
+            for fold, iterator in iterators.items():
+                iterator.set_state(restored["iterators"][str(fold)])
+                iterator.start_prefetch()
         return restored["state"], step, restored["about"]["seconds"]
 
     def _agreed(self) -> int:
@@ -151,6 +150,7 @@ class Checkpoints:
             except UserError as error:
                 failed = error
         if jax.process_count() > 1:
+            hosts.meet()  # reading large checkpoints through may take longer than Gloo waits
             step = int(multihost_utils.broadcast_one_to_all(np.int32(step)))
         if step == _FAILED:
             raise failed or UserError(f"{self.directory}: no checkpoint there is whole")

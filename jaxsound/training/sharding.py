@@ -1,6 +1,5 @@
 """One named mesh, and where state and batches live on it."""
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,24 +9,8 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxsound.errors import UserError
+from jaxsound.training import hosts
 from jaxsound.training.step import Batch
-
-
-def connect(crossval: str) -> None:
-    """Joins the other processes of the run, if `launch/` or Slurm started several.
-
-    Args:
-      crossval: with "process" every process trains folds of its own, and none is joined.
-    """
-    if crossval == "process":
-        return
-    if "JAXSOUND_COORDINATOR" in os.environ:
-        names = ("JAXSOUND_COORDINATOR", "JAXSOUND_NUM_PROCESSES", "JAXSOUND_PROCESS_ID")
-        coordinator, count, index = (os.environ[name] for name in names)
-        # A process that fails must not wait minutes for the others before it says so.
-        jax.distributed.initialize(coordinator, int(count), int(index), shutdown_timeout_seconds=15)
-    elif "SLURM_STEP_NODELIST" in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1:
-        jax.distributed.initialize(shutdown_timeout_seconds=15)
 
 
 def make_mesh(batch_size: int, devices: list[jax.Device] | None = None) -> Mesh:
@@ -65,6 +48,14 @@ class Placement:
         batch = PartitionSpec(None, "data") if stacked else PartitionSpec("data")
         self.batch = NamedSharding(mesh, batch)
         self.batches = NamedSharding(mesh, PartitionSpec(None, *batch))
+
+    def local_rows(self, batch_size: int) -> slice | np.ndarray:
+        """The rows of a batch that this process's devices take, which are all it has to read."""
+        spread = NamedSharding(self.mesh, PartitionSpec("data"))
+        places = spread.addressable_devices_indices_map((batch_size,)).values()
+        rows = np.unique(np.concatenate([np.arange(batch_size)[place] for place in places]))
+        together = len(rows) == rows[-1] - rows[0] + 1
+        return slice(int(rows[0]), int(rows[-1]) + 1) if together else rows
 
     def put_batch(self, batch: dict[str, np.ndarray], *, several: bool = False) -> Batch:
         """Host arrays, this process's part of the batch, to global device arrays.
@@ -111,16 +102,17 @@ class Placement:
             state, metrics = jax.lax.scan(lambda s, b: run(s, b | common, key), state, each)
             return state, jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), metrics)
 
-        return jax.jit(
+        compiled = jax.jit(
             steps if several else run,
             donate_argnums=0,
             out_shardings=(self.replicated, self.replicated),
             compiler_options=train_options(),
         )
+        return _begun_together(compiled)
 
     def jit_eval(self, step: Callable[..., Any]) -> Callable[..., Any]:
         """Compiles `(state, batch) -> logits`, gathered to every device."""
-        return jax.jit(self._over_folds(step), out_shardings=self.replicated)
+        return _begun_together(jax.jit(self._over_folds(step), out_shardings=self.replicated))
 
     def jit_observe(self, observe: Callable[..., Any]) -> Callable[..., Any]:
         """Compiles `(state, value) -> state`, donating the state; a value for each fold."""
@@ -137,3 +129,22 @@ class Placement:
             return jax.vmap(step, in_axes=(0, axes, *(0 for _ in key)))(state, batch, *key)
 
         return stacked
+
+
+def _begun_together(function: Any) -> Callable[..., Any]:
+    """Has all processes of a job compile before any of them begins.
+
+    Gloo gives the last of them 30 seconds to arrive, and compiling may differ by more.
+    """
+    if jax.process_count() == 1:
+        return function
+    program: Any = None
+
+    def call(*args: Any) -> Any:
+        nonlocal program
+        if program is None:
+            program = function.lower(*args).compile()
+            hosts.meet()
+        return program(*args)
+
+    return call

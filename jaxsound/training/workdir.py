@@ -16,6 +16,7 @@ import numpy as np
 from clu.asynclib import AsyncError
 
 from jaxsound import __version__
+from jaxsound.data.folds import ONLY_TRAINS
 from jaxsound.errors import UserError
 from jaxsound.features.store import Store
 from jaxsound.keys import MODEL_COMMON, MODELS, SECTIONS, TOP
@@ -44,6 +45,8 @@ HARMLESS = frozenset(
 )
 
 
+OF_A_HOST = frozenset({"data.manual_dir", "data.cache_dir"})
+
 # By these schedules a step's learning rate does not depend on how many steps there are.
 OPEN_ENDED = frozenset({"constant", "step", "plateau"})
 
@@ -60,8 +63,8 @@ def check(directory: Path, config: ml_collections.ConfigDict) -> None:
     old = _record(directory)
     if old is None:
         return
-    now = _flat(json.loads(config.to_json()))
-    before = {key: _default(key, now["model.name"]) for key in now} | _flat(old["config"])
+    now = flat(json.loads(config.to_json()))
+    before = {key: _default(key, now["model.name"]) for key in now} | flat(old["config"])
     changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
     # Where training follows the validation split, how often it looks matters.
     harmless = HARMLESS - {"eval_every"} if selection.needed(config) else HARMLESS
@@ -183,7 +186,7 @@ def finished(directory: Path, config: ml_collections.ConfigDict) -> dict[str, An
 def extended(directory: Path, config: ml_collections.ConfigDict) -> bool:
     """Whether the config has more epochs than the run has had so far."""
     old = _record(directory)
-    return old is not None and bool(_flat(old["config"])["epochs"] < config.epochs)
+    return old is not None and bool(flat(old["config"])["epochs"] < config.epochs)
 
 
 def claim(directory: Path, config: ml_collections.ConfigDict, store: Store) -> None:
@@ -192,7 +195,7 @@ def claim(directory: Path, config: ml_collections.ConfigDict, store: Store) -> N
     Raises:
       UserError: the directory cannot be written, or belongs to a run on other clips.
     """
-    clips = _digest_of_clips(store)
+    clips = digest_of_clips(store)
     old = _record(directory)
     if old is not None and old["clips"] != clips:
         raise UserError(
@@ -207,11 +210,31 @@ def claim(directory: Path, config: ml_collections.ConfigDict, store: Store) -> N
         if old is not None:
             _reopen(directory, old["config"]["epochs"])
         temporary = directory / f"config.{os.getpid()}.tmp"
-        record = {"config": json.loads(config.to_json()), "clips": clips, "code": _code()}
+        record = {
+            "config": json.loads(config.to_json()),
+            "clips": clips,
+            "code": _code(),
+            "data": about_data(store),
+        }
         temporary.write_text(json.dumps(record, indent=2) + "\n")
         temporary.replace(directory / "config.json")
     except OSError as error:
         raise UserError(f"--workdir={directory}: {error.strerror}") from None
+
+
+def about_data(store: Store) -> dict[str, Any]:
+    """What a result says of its data set, as JSON."""
+    return {
+        "folds_available": available_folds(store),
+        "publisher_folds": store.publisher_folds,
+        "clips_left_out": store.meta["left_out"],
+        **{key: store.meta[key] for key in ("note", "citation", "licence", "homepage")},
+    }
+
+
+def available_folds(store: Store) -> list[int]:
+    """The folds that can be tested on."""
+    return sorted(set(store.folds.tolist()) - {ONLY_TRAINS})
 
 
 def _reopen(directory: Path, epochs: int) -> None:
@@ -232,21 +255,29 @@ def _record(directory: Path) -> dict[str, Any] | None:
         raise UserError(f"{path} cannot be read: {error}") from None
 
 
-def _digest_of_clips(store: Store) -> str:
+def shared_config(config: ml_collections.ConfigDict) -> str:
+    """What all processes of a job must have alike: all but where a host keeps its files."""
+    keys = flat(json.loads(config.to_json()))
+    return json.dumps({k: v for k, v in keys.items() if k not in OF_A_HOST}, sort_keys=True)
+
+
+def digest_of_clips(store: Store) -> str:
+    """SHA-256 of ids, labels, folds and lengths."""
     digest = hashlib.sha256()
     for column in (store.clip_ids, store.labels, store.folds, store.offsets):
         digest.update(np.ascontiguousarray(column).tobytes())
     return digest.hexdigest()
 
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested mapping with dotted keys."""
+    found: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
+            found |= flat(value, f"{prefix}{key}.")
         else:
-            flat[prefix + key] = value
-    return flat
+            found[prefix + key] = value
+    return found
 
 
 def unfinished(directory: Path, folds: Iterable[int]) -> list[int]:

@@ -10,6 +10,8 @@ import json
 import os
 import sys
 import time
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -66,22 +68,40 @@ CASES = [  # so that the first two have one of everything
 
 def start(case: Case, workdir: Path, *more: str) -> int:
     """Starts a run; returns its process id. What it prints is added to `WORKDIR.log`."""
+
+    def run() -> int:
+        sys.argv = [*case.argv(workdir), *more]  # where the config's flags are looked for
+        status = main.main(sys.argv)
+        if status == 0:
+            write_digests(workdir)
+        return status
+
+    return fork(run, f"{workdir}.log")
+
+
+def fork(run: Callable[[], int], log: str) -> int:
+    """A process that adds what it prints to a file and ends with what `run` returns; its id."""
     sys.stdout.flush()
     if pid := os.fork():
         return pid
     status = 1
     try:
-        log = os.open(f"{workdir}.log", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+        file = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
         for stream in (1, 2):
-            os.dup2(log, stream)
-        sys.argv = [*case.argv(workdir), *more]  # where the config's flags are looked for
-        status = main.main(sys.argv)
-        if status == 0:
-            (workdir / DIGESTS).write_text(json.dumps(digests(workdir)))
+            os.dup2(file, stream)
+        try:
+            status = run()
+        except BaseException:
+            traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
+
+
+def write_digests(workdir: Path) -> int:
+    (workdir / DIGESTS).write_text(json.dumps(digests(workdir)))
+    return 0
 
 
 def wait(pid: int, seconds: float, workdir: Path | None = None) -> int | None:
