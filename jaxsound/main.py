@@ -14,7 +14,7 @@ from jaxsound.cache import cache_root, keep_programs
 from jaxsound.config import in_one_line, validate
 from jaxsound.errors import UserError
 from jaxsound.evaluation.crossval import format_table
-from jaxsound.training import sharding, stopping, workdir
+from jaxsound.training import mirror, sharding, stopping, workdir
 
 CONFIG = config_flags.DEFINE_config_file(
     "config",
@@ -46,13 +46,15 @@ def _run(argv: list[str]) -> int:
         flags.FLAGS(argv)
         config, file = CONFIG.value, config_flags.get_config_filename(flags.FLAGS["config"])
     validate(config)
-    keep_programs(cache_root(config.data.cache_dir))
+    cache = cache_root(config.data.cache_dir)
+    keep_programs(cache)
     sharding.connect(config.crossval)
-    directory = Path(WORKDIR.value or f"runs/{Path(file).stem}")
-    with workdir.storage(directory):
-        if result := train.run(config, directory):
-            print(format_table(result), f"\nreport  {directory / 'report.html'}", sep="\n")
-            print(f"curves  tensorboard --logdir {directory}")
+    place = WORKDIR.value or f"runs/{Path(file).stem}"
+    with mirror.at(place, cache) as directory, workdir.storage(directory):
+        result = train.run(config, directory)
+    if result:
+        print(format_table(result), f"\nreport  {place}/report.html", sep="\n")
+        print(f"curves  tensorboard --logdir {place}")
     return 0
 
 

@@ -5,6 +5,9 @@ Google's and Amazon's own tools do.
 """
 
 import contextlib
+import datetime
+import hashlib
+import json
 import os
 import re
 import uuid
@@ -12,13 +15,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import filelock
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from jaxsound.errors import UserError
 
 Place = str | os.PathLike[str]
 
 _PACKAGES = {"gs": "gcsfs", "gcs": "gcsfs", "s3": "s3fs", "s3a": "s3fs", "az": "adlfs"}
+RECORD = ".remote.json"  # in a copy: what each of its files was made from
+_AT_ONCE = 256  # files copied between two writes of the record
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 
 
@@ -77,14 +84,19 @@ def write(place: Place, content: bytes) -> None:
     """Makes the file, and its folder. It appears whole or not at all."""
     filesystem_, name = filesystem(place)
     with in_one_line(place):
-        if is_remote(place):
-            filesystem_.pipe_file(name, content)
-            return
-        path = Path(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        beside.write_bytes(content)
-        beside.replace(path)
+        put(filesystem_, name, content)
+
+
+def put(filesystem_: Any, name: str, content: bytes) -> None:
+    """`write`, on a filesystem of fsspec's; raises what that raises."""
+    if not isinstance(filesystem_, LocalFileSystem):
+        filesystem_.pipe_file(name, content)
+        return
+    path = Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    beside.write_bytes(content)
+    beside.replace(path)
 
 
 def remove(place: Place) -> None:
@@ -92,3 +104,88 @@ def remove(place: Place) -> None:
     filesystem_, name = filesystem(place)
     with in_one_line(place), contextlib.suppress(FileNotFoundError):
         filesystem_.rm(name, recursive=True)
+
+
+def local(place: Place, cache: Path) -> Path:
+    """A path on this machine: of an address, a copy in `cache/remote`, brought up to date.
+
+    A file that is there already is taken as it is while size and time at the address stay. Files
+    get the times that they have there, so that what is prepared from them is found again.
+
+    Args:
+      place: of a file or a folder.
+      cache: jaxsound's cache directory.
+
+    Raises:
+      UserError: nothing there, it cannot be read, or `filesystem` raises.
+    """
+    if not is_remote(place):
+        return Path(place).expanduser()
+    text = os.fspath(place).rstrip("/")
+    filesystem_, root = filesystem(text)
+    folder = copy_of(text, cache)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with in_one_line(place), filelock.FileLock(folder.with_name(f".{folder.name}.lock")):
+        filesystem_.invalidate_cache()
+        found = filesystem_.find(root, detail=True)
+        if not found:
+            raise UserError(f"{text}: nothing is there")
+        if list(found) == [root]:  # a file
+            folder, root = folder.parent, root.rpartition("/")[0]
+        folder.mkdir(exist_ok=True)
+        _bring(filesystem_, root, found, folder)
+    return copy_of(text, cache)
+
+
+def copy_of(place: str, cache: Path) -> Path:
+    """Where an address's copy lies: a folder of its own, so that names stay what they are."""
+    name = place.rpartition("/")[2]
+    return cache / "remote" / hashlib.sha256(place.encode()).hexdigest()[:16] / name
+
+
+def _bring(filesystem_: Any, root: str, found: dict[str, Any], folder: Path) -> None:
+    """Makes `folder` hold what was `found` below `root`, and nothing else."""
+    record = _recorded(folder)
+    marks = {_below(root, name): _mark(info) for name, info in found.items()}
+    for name in record.keys() - marks.keys():
+        (folder / name).unlink(missing_ok=True)
+    new = [
+        name
+        for name, mark in marks.items()
+        if record.get(name) != mark or not (folder / name).is_file()
+    ]
+    kept = {name: mark for name, mark in record.items() if marks.get(name) == mark}
+    for start in range(0, len(new), _AT_ONCE):
+        names = new[start : start + _AT_ONCE]
+        for parent in {(folder / name).parent for name in names}:
+            parent.mkdir(parents=True, exist_ok=True)
+        sources = [f"{root}/{name}" for name in names]
+        filesystem_.get(sources, [str(folder / name) for name in names])
+        for name in names:
+            if seconds := marks[name][1]:
+                os.utime(folder / name, (seconds, seconds))
+        kept |= {name: marks[name] for name in names}
+        (folder / RECORD).write_text(json.dumps(kept))
+
+
+def _below(root: str, name: str) -> str:
+    return name.removeprefix(root).lstrip("/")
+
+
+def _mark(info: dict[str, Any]) -> list[Any]:
+    """Size and time of change, in seconds since 1970; 0 where a store does not tell."""
+    times = (info.get(key) for key in ("mtime", "LastModified", "updated", "created"))
+    when = next((time for time in times if time), 0)
+    if isinstance(when, str):
+        when = datetime.datetime.fromisoformat(when)
+    if isinstance(when, datetime.datetime):
+        when = when.timestamp()
+    return [info["size"], round(when)]
+
+
+def _recorded(folder: Path) -> dict[str, Any]:
+    try:
+        record: dict[str, Any] = json.loads((folder / RECORD).read_text())
+    except (OSError, ValueError):
+        return {}
+    return record

@@ -14,6 +14,7 @@ from array_record.python import array_record_module
 from etils import epath
 from tensorflow_datasets.core import file_adapters
 
+from jaxsound import places
 from jaxsound.cache import cache_root
 from jaxsound.data import audio_folder, esc50, fsdkaggle2018, synthetic, urbansound8k
 from jaxsound.data.builder import Builder, Config, Listing, Options, digest, quiet
@@ -94,7 +95,7 @@ def find(data: Any) -> Source:
     whole.
     """
     builder_class, options = _checked(data)
-    folder = Path(data.manual_dir).expanduser() if data.manual_dir else None
+    folder = places.local(data.manual_dir, cache_root(data.cache_dir)) if data.manual_dir else None
     if folder or not builder_class.ARCHIVES:
         try:
             listing = builder_class.list_clips(folder or Path(), options)

@@ -56,8 +56,10 @@ def prepare(
             "config.data.manual_dir='': Beam's workers read recordings that are there already; "
             "give their folder, which every worker sees under the same path"
         )
+    address = config.data.manual_dir if places.is_remote(config.data.manual_dir) else ""
+    root = places.local(config.data.manual_dir, cache) if address else None
     folder = f"{(work or str(cache / 'beam')).rstrip('/')}/{path.name}-{clips}"
-    count = shards.lay_out(folder, source.listing.clips, clips)
+    count = shards.lay_out(folder, source.listing.clips, clips, root, address)
     _run(folder, frontend, count, arguments)
     made = shards.gather(folder, count, source, config.data.name, frontend, cache)
     places.remove(folder)
@@ -65,9 +67,9 @@ def prepare(
 
 
 def _run(folder: str, frontend: FrontendConfig, count: int, arguments: list[str]) -> None:
-    beam, options = _beam(arguments)
+    beam, runner, options = _beam(arguments)
     try:
-        with beam.Pipeline(options=options) as pipeline:
+        with beam.Pipeline(runner, options=options) as pipeline:
             numbers = pipeline | beam.Create(range(count)) | beam.Reshuffle()
             numbers | beam.Map(functools.partial(shards.make, folder, frontend))
     except Exception as error:  # runners put a worker's traceback into the text of theirs
@@ -75,13 +77,19 @@ def _run(folder: str, frontend: FrontendConfig, count: int, arguments: list[str]
         raise UserError(f"Beam's pipeline failed: {lines[-1] if lines else error!r}") from error
 
 
-def _beam(arguments: list[str]) -> tuple[Any, Any]:
+def _beam(arguments: list[str]) -> tuple[Any, Any, Any]:
+    """Beam, the runner to use, None for the one that the options name, and the options."""
     try:
         import apache_beam
-        from apache_beam.options.pipeline_options import PipelineOptions
+        from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+        from apache_beam.runners.portability.fn_api_runner import FnApiRunner
     except ImportError as error:
         raise UserError("Apache Beam is not installed: pip install 'jaxsound[beam]'") from error
-    return apache_beam, PipelineOptions(arguments)
+    options = PipelineOptions(arguments)
+    named = options.view_as(StandardOptions).runner
+    # What DirectRunner ends with, once it has looked for a program to download.
+    local = named in (None, "DirectRunner")
+    return apache_beam, FnApiRunner() if local else None, options
 
 
 def main(argv: list[str]) -> int:

@@ -9,8 +9,10 @@ A folder that all of them see, such as one at a gs:// address, holds for each pi
 A piece that is made again comes out the same, so what was begun is gone on with.
 """
 
+import contextlib
 import dataclasses
 import json
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,13 +32,17 @@ from jaxsound.features.frontend import FrontendConfig
 _KINDS: dict[str, type[Clip]] = {kind.__name__: kind for kind in (Clip, Sound)}
 
 
-def lay_out(folder: str, clips: Sequence[Clip], size: int) -> int:
+def lay_out(
+    folder: str, clips: Sequence[Clip], size: int, root: Path | None = None, address: str = ""
+) -> int:
     """Writes what each piece is to be made of.
 
     Args:
       folder: address or path.
       clips: in the order of the listing.
       size: clips of a piece.
+      root: where the clips lie here, if workers are to fetch them from an address.
+      address: of what `root` is a copy of.
 
     Returns:
       How many pieces there are.
@@ -45,8 +51,14 @@ def lay_out(folder: str, clips: Sequence[Clip], size: int) -> int:
     order = sorted(range(len(clips)), key=lambda index: clips[index].fold)
     starts = range(0, len(order), size)
     for number, start in enumerate(starts):
-        lines = [_to_json(index, clips[index]) for index in order[start : start + size]]
-        places.write(_file(folder, "clips", number, "jsonl"), "".join(lines).encode())
+        lines = []
+        for index in order[start : start + size]:
+            clip = clips[index]
+            path = f"{address}/{clip.path.relative_to(root).as_posix()}" if root else str(clip.path)
+            fields = dataclasses.asdict(clip) | {"path": path}
+            lines.append({"kind": type(clip).__name__, "index": index} | fields)
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        places.write(_file(folder, "clips", number, "jsonl"), text.encode())
     return len(starts)
 
 
@@ -56,9 +68,10 @@ def make(folder: str, frontend: FrontendConfig, number: int) -> None:
     if places.exists(done):
         return
     frames, lines, broken = [], [], []
-    for index, clip in _clips(folder, number):
+    for index, clip, path in _clips(folder, number):
         try:
-            record = clip.record()
+            with _on_disk(path) as file:
+                record = dataclasses.replace(clip, path=file).record()
         except AudioError as error:
             broken.append({"index": index, "clip": clip.clip_id, "reason": error.reason})
             continue
@@ -128,17 +141,24 @@ def _part(folder: str, number: int) -> dict[str, Any]:
     return part
 
 
-def _clips(folder: str, number: int) -> Iterator[tuple[int, Clip]]:
-    """The clips of a piece, and their places in the listing."""
+def _clips(folder: str, number: int) -> Iterator[tuple[int, Clip, str]]:
+    """The clips of a piece, with their places in the listing and where their files are."""
     for line in places.read(_file(folder, "clips", number, "jsonl")).splitlines():
         fields = json.loads(line)
-        kind, index = _KINDS[fields.pop("kind")], fields.pop("index")
-        yield index, kind(**fields | {"path": Path(fields["path"])})
+        kind, index, path = _KINDS[fields.pop("kind")], fields.pop("index"), fields["path"]
+        yield index, kind(**fields | {"path": Path(path)}), path
 
 
-def _to_json(index: int, clip: Clip) -> str:
-    fields = dataclasses.asdict(clip) | {"path": str(clip.path)}
-    return json.dumps({"kind": type(clip).__name__, "index": index} | fields) + "\n"
+@contextlib.contextmanager
+def _on_disk(path: str) -> Iterator[Path]:
+    """A file's own path; of an address, that of a copy, while it lasts."""
+    if not places.is_remote(path):
+        yield Path(path)
+        return
+    with tempfile.TemporaryDirectory(prefix="jaxsound_") as folder:
+        copy = Path(folder, path.rpartition("/")[2])
+        copy.write_bytes(places.read(path))
+        yield copy
 
 
 def _file(folder: str, kind: str, number: int, suffix: str) -> str:

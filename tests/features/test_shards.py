@@ -101,8 +101,28 @@ def test_the_synthetic_set_is_the_same(data: Callable[..., Any], tmp_path: Path)
     folder = str(tmp_path / "work")
     count = shards.lay_out(folder, clips, 2)
     read = [clip for number in range(count) for clip in shards._clips(folder, number)]
-    assert [index for index, _ in read] == sorted(range(len(clips)), key=lambda i: clips[i].fold)
-    assert all(clip == clips[index] for index, clip in read)
+    assert [index for index, *_ in read] == sorted(range(len(clips)), key=lambda i: clips[i].fold)
+    assert all(clip == clips[index] for index, clip, _ in read)
+
+
+def test_workers_fetch_recordings_from_an_address(
+    data: Callable[..., Any], recordings: Path, tmp_path: Path
+) -> None:
+    """The copy here, of which the listing was made, is not there on other machines."""
+    address = f"memory://{tmp_path.name}/recordings"
+    for file in recordings.rglob("*.wav"):
+        places.write(f"{address}/{file.relative_to(recordings).as_posix()}", file.read_bytes())
+    far = data("pieces", manual_dir=address)
+    source, folder = dataset.find(far), str(tmp_path / "work")
+    root = places.local(address, Path(far.cache_dir))
+    assert source.listing is not None
+    count = shards.lay_out(folder, source.listing.clips, SIZE, root, address)
+    root.rename(tmp_path / "elsewhere")
+    for number in range(count):
+        shards.make(folder, CONFIG, number)
+    made = shards.gather(folder, count, source, far.name, CONFIG, Path(far.cache_dir))
+    (tmp_path / "elsewhere").rename(root)
+    assert_identical(local(data("whole", manual_dir=str(root))).path, made.path)
 
 
 def test_what_is_made_is_not_made_again(
