@@ -7,8 +7,10 @@ A host is one pod with one process, which sees all of its GPUs. The claim is a v
 pod can write (ReadWriteMany); it is mounted at /runs, and prepared data and features are kept in
 /runs/cache. One host needs no claim where --workdir is a gs:// or s3:// address.
 
-Pods that were told to stop leave with status 75 once they have saved. They are replaced, and the
-job goes on from its checkpoint. After any other failure JobSet starts all pods again, a few times.
+Pods that were told to stop leave with status 75 once they have saved, and so do those that have
+lost another. They are replaced, and the job goes on from its checkpoint. Status 2 is an error that
+a restart would not mend, and ends the JobSet. After any other failure it starts all pods again, a
+few times.
 """
 
 import argparse
@@ -19,7 +21,11 @@ from typing import Any
 import yaml
 
 PORT = 8476  # of the coordinator, as JAX has it elsewhere
-REQUEUE = 75  # of a process that was told to stop and has saved
+REQUEUE = 75  # of a process that was told to stop and has saved, or that has lost another
+WRONG = 2  # of a process that has said what is wrong: a restart would not mend it
+EVICTED = (
+    "DisruptionTarget"  # a pod that Kubernetes itself has ended, for another or a drained node
+)
 RESTARTS = 5  # of all pods, after failures that a restart may mend: a host that was lost, say
 GRACE_SECONDS = 60  # between SIGTERM and SIGKILL; saving takes 30 at most
 USER = 1000  # of the image, launch/docker/train.Dockerfile
@@ -64,7 +70,10 @@ def manifest(options: argparse.Namespace, flags: list[str]) -> dict[str, Any]:
         "metadata": {"name": options.name} | place,
         "spec": {
             "network": {"enableDNSHostnames": True, "subdomain": options.name},
-            "failurePolicy": {"maxRestarts": RESTARTS},
+            "failurePolicy": {
+                "maxRestarts": RESTARTS,
+                "rules": [{"action": "FailJobSet", "onJobFailureReasons": ["PodFailurePolicy"]}],
+            },
             "replicatedJobs": [
                 {"name": WORKERS, "replicas": 1, "template": {"spec": job(options, flags)}}
             ],
@@ -83,6 +92,8 @@ def job(options: argparse.Namespace, flags: list[str]) -> dict[str, Any]:
         "podFailurePolicy": {
             "rules": [
                 {"action": "Ignore", "onExitCodes": {"operator": "In", "values": [REQUEUE]}},
+                {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [WRONG]}},
+                {"action": "Ignore", "onPodConditions": [{"type": EVICTED, "status": "True"}]},
             ]
         },
         "template": {"spec": pod(options, flags)},

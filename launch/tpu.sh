@@ -12,6 +12,7 @@
 # `run` ends with status 75 or a host was lost, `run` with the same flags goes on.
 set -euo pipefail
 
+METADATA=http://metadata.google.internal/computeMetadata/v1/instance/attributes
 usage="usage: TPU_NAME=... TPU_ZONE=... TPU_TYPE=... launch/tpu.sh create|install|run|delete"
 name=${TPU_NAME:?$usage}
 zone=${TPU_ZONE:?$usage}
@@ -62,13 +63,19 @@ install() {
 }
 
 run() {
-    # On TPU hosts JAX finds the coordinator, how many processes there are and which this is.
-    local environment=(JAXSOUND_COORDINATOR=auto)
+    # The three variables of launch/README.md: host 0's address, how many, and the host's own number.
+    local addresses
+    addresses=$(tpus tpu-vm describe "$name" --format='value(networkEndpoints[].ipAddress)')
+    local -a hosts
+    IFS=';' read -ra hosts <<<"$addresses"
+    local number="curl -sf -H Metadata-Flavor:Google $METADATA/agent-worker-number"
+    local environment=("JAXSOUND_COORDINATOR=${hosts[0]}:8476" "JAXSOUND_NUM_PROCESSES=${#hosts[@]}")
     if [ -n "${JAXSOUND_CACHE:-}" ]; then
         environment+=("JAXSOUND_CACHE=$JAXSOUND_CACHE")
     fi
     local command=(env "${environment[@]}" .venv/bin/python -m jaxsound.main "$@")
-    on_every_host "cd jaxsound && $(printf '%q ' "${command[@]}")"
+    on_every_host "cd jaxsound && JAXSOUND_PROCESS_ID=\$($number) && export JAXSOUND_PROCESS_ID \
+&& $(printf '%q ' "${command[@]}")"
 }
 
 delete() {

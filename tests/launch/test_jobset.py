@@ -41,7 +41,18 @@ JOBSET = closed(
     spec=closed(
         ["replicatedJobs"],
         network=closed([], enableDNSHostnames={"type": "boolean"}, subdomain=LABEL),
-        failurePolicy=closed([], maxRestarts={"type": "integer", "minimum": 0}),
+        failurePolicy=closed(
+            [],
+            maxRestarts={"type": "integer", "minimum": 0},
+            rules={
+                "type": "array",
+                "items": closed(
+                    ["action"],
+                    action={"enum": ["FailJobSet", "RestartJobSet"]},
+                    onJobFailureReasons={"type": "array", "items": {"const": "PodFailurePolicy"}},
+                ),
+            },
+        ),
         replicatedJobs={
             "type": "array",
             "minItems": 1,
@@ -118,13 +129,28 @@ def test_every_pod_has_its_place(manifest: dict[str, Any]) -> None:
     assert container["args"] == FLAGS
 
 
-def test_75_is_tried_again_and_every_other_failure_restarts_all(manifest: dict[str, Any]) -> None:
+def outcome(manifest: dict[str, Any], status: int, *conditions: str) -> str:
+    """What becomes of a pod that ended so, by Kubernetes' rules: the first that matches."""
     job = job_of(manifest)
-    (rule,) = job["podFailurePolicy"]["rules"]
-    assert rule == {"action": "Ignore", "onExitCodes": {"operator": "In", "values": [75]}}
-    assert job["backoffLimit"] == 0
-    assert manifest["spec"]["failurePolicy"]["maxRestarts"] > 0
-    pod = job["template"]["spec"]
+    for rule in job["podFailurePolicy"]["rules"]:
+        codes = rule.get("onExitCodes", {"values": []})["values"]
+        wanted = {item["type"] for item in rule.get("onPodConditions", [])}
+        if status in codes or wanted & set(conditions):
+            if rule["action"] == "Ignore":
+                return "replaced"
+            (ends,) = manifest["spec"]["failurePolicy"]["rules"]
+            assert ends["onJobFailureReasons"] == ["PodFailurePolicy"]
+            return str(ends["action"])
+    assert job["backoffLimit"] == 0  # so the Job fails at once
+    return f"all restart, {manifest['spec']['failurePolicy']['maxRestarts']} times"
+
+
+def test_what_becomes_of_a_pod_that_ends(manifest: dict[str, Any]) -> None:
+    assert outcome(manifest, 75) == "replaced"
+    assert outcome(manifest, 2) == "FailJobSet"
+    assert outcome(manifest, 1) == outcome(manifest, 137) == "all restart, 5 times"
+    assert outcome(manifest, 137, "DisruptionTarget") == "replaced"
+    pod = job_of(manifest)["template"]["spec"]
     assert pod["restartPolicy"] == "Never"  # or Kubernetes refuses the policy
     assert pod["terminationGracePeriodSeconds"] >= 60
 

@@ -17,7 +17,9 @@ import pathlib, shutil, subprocess
 here = pathlib.Path(sys.argv[0]).parents[1]
 args = sys.argv[1:]
 hosts = [here / "host0", here / "host1"]
-if "describe" in args:
+if "describe" in args and "tpu-vm" in args:
+    print("10.0.0.2;10.0.0.3")
+elif "describe" in args:
     states = (here / "states").read_text().split()
     print(states[0])
     (here / "states").write_text(" ".join(states[1:] or states))
@@ -33,6 +35,8 @@ elif "ssh" in args:
 @pytest.fixture
 def cloud(commands: Commands) -> Commands:
     commands.add("gcloud", GCLOUD)
+    # The metadata server's answer is the host's number, which is in the name of its home here.
+    commands.add("curl", "print(os.path.basename(os.path.dirname(os.getcwd()))[-1])")
     for host in ("host0", "host1"):
         commands.add("python", folder=commands.folder / host / "jaxsound" / ".venv" / "bin")
     return commands
@@ -96,8 +100,14 @@ def test_run_gives_every_host_the_same_flags(cloud: Commands) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     calls = cloud.calls("python")
     assert [call["args"] for call in calls] == [["-m", "jaxsound.main", *flags]] * 2
-    environment = {"JAXSOUND_COORDINATOR": "auto", "JAXSOUND_CACHE": "/mnt/the cache"}
+    environment = {
+        "JAXSOUND_COORDINATOR": "10.0.0.2:8476",
+        "JAXSOUND_NUM_PROCESSES": "2",
+        "JAXSOUND_CACHE": "/mnt/the cache",
+    }
     assert all(environment.items() <= call["env"].items() for call in calls)
+    assert [call["env"]["JAXSOUND_PROCESS_ID"] for call in calls] == ["0", "1"]
+    assert all("agent-worker-number" in call["args"][-1] for call in cloud.calls("curl"))
     (line,) = asked(cloud)
     assert line.startswith("compute tpus tpu-vm ssh esc50 --worker=all --command=")
 
