@@ -5,13 +5,25 @@ import os
 import stat
 from pathlib import Path
 
+from jaxsound.errors import UserError
+from jaxsound.places import is_remote
+
 LARGEST = 4 * 2**30  # bytes of programs kept; the oldest go first
 WORTH_KEEPING = 0.3  # seconds of compilation
 
 
 def cache_root(place: str = "") -> Path:
-    """`place`, else $JAXSOUND_CACHE, else ~/.cache/jaxsound; absolute."""
+    """`place`, else $JAXSOUND_CACHE, else ~/.cache/jaxsound; absolute.
+
+    Raises:
+      UserError: an address; features are read through a memory map, which takes a disk.
+    """
     place = place or os.environ.get("JAXSOUND_CACHE") or "~/.cache/jaxsound"
+    if is_remote(place):
+        raise UserError(
+            f"data.cache_dir={place}: the cache is read through memory maps, so it lies on a disk "
+            "of this machine; recordings (data.manual_dir) and runs (--workdir) may be at addresses"
+        )
     return Path(place).expanduser().absolute()
 
 

@@ -14,7 +14,7 @@ from jaxsound.cache import cache_root, keep_programs
 from jaxsound.config import in_one_line, validate
 from jaxsound.errors import UserError
 from jaxsound.evaluation.crossval import format_table
-from jaxsound.training import hosts, stopping, workdir
+from jaxsound.training import hosts, mirror, stopping
 
 CONFIG = config_flags.DEFINE_config_file(
     "config",
@@ -46,12 +46,13 @@ def _run(argv: list[str]) -> int:
         flags.FLAGS(argv)
         config, file = CONFIG.value, config_flags.get_config_filename(flags.FLAGS["config"])
     validate(config)
-    keep_programs(cache_root(config.data.cache_dir))
-    directory = Path(WORKDIR.value or f"runs/{Path(file).stem}")
-    with hosts.together(config.crossval), workdir.storage(directory):
+    cache = cache_root(config.data.cache_dir)
+    keep_programs(cache)
+    place = WORKDIR.value or f"runs/{Path(file).stem}"
+    with hosts.together(config.crossval), mirror.at(place, cache) as directory:
         if result := train.run(config, directory):
-            print(format_table(result), f"\nreport  {directory / 'report.html'}", sep="\n")
-            print(f"curves  tensorboard --logdir {directory}")
+            print(format_table(result), f"\nreport  {place}/report.html", sep="\n")
+            print(f"curves  tensorboard --logdir {place}")
     return 0
 
 

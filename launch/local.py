@@ -25,10 +25,12 @@ REQUEUE = 75  # of a process that was told to stop and has saved: the same comma
 def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """The launcher's own options, and the command: everything after `--`."""
     parser = argparse.ArgumentParser(usage="python launch/local.py N [--gpus G] -- COMMAND ...")
-    parser.add_argument("processes", type=int, metavar="N", help="how many processes")
+    parser.add_argument("processes", type=int, nargs="?", metavar="N", help="how many processes")
+    parser.add_argument("--processes", type=int, dest="named", metavar="N", help="the same")
     parser.add_argument("--gpus", type=int, default=0, metavar="G", help="GPUs for each process")
     cut = argv.index("--") if "--" in argv else len(argv)
     options, command = parser.parse_args(argv[:cut]), argv[cut + 1 :]
+    options.processes = options.processes or options.named or 0
     if options.processes < 1 or options.gpus < 0:
         parser.error("N must be 1 or more, and G not negative")
     if not command or not shutil.which(command[0]):

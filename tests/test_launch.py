@@ -20,10 +20,11 @@ def python(code: str) -> list[str]:
     return ["--", sys.executable, "-c", code]
 
 
-def test_processes_get_one_coordinator_and_their_own_number() -> None:
+@pytest.mark.parametrize("count", [["2"], ["--processes", "2"], ["--processes=2"]])
+def test_processes_get_one_coordinator_and_their_own_number(count: list[str]) -> None:
     names = "COORDINATOR", "NUM_PROCESSES", "PROCESS_ID"
     code = f"import os; print(*[os.environ['JAXSOUND_' + n] for n in {names}])"
-    done = launch("2", *python(code))
+    done = launch(*count, *python(code))
     assert (done.returncode, done.stderr) == (0, "")
     first, second = sorted(line.split() for line in done.stdout.splitlines())
     assert first[0] == "[0]"
@@ -118,6 +119,7 @@ def test_a_terminated_launcher_leaves_nothing_behind(tmp_path: Path) -> None:
     [
         (["2"], "no program []: write the command after --"),
         (["0", "--", "true"], "N must be 1 or more"),
+        (["--", "true"], "N must be 1 or more"),
         (["2", "--", "no-such-program"], "no program ['no-such-program']: write"),
     ],
 )

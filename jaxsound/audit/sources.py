@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from jaxsound import places
+from jaxsound.cache import cache_root
 from jaxsound.data import audio_folder, dataset, folds
 from jaxsound.data.builder import Clip, Listing, Options, Report
 from jaxsound.data.synthetic import Sound
@@ -64,10 +66,10 @@ def from_config(data: Any) -> Catalogue:
     """
     builder_class = dataset.DATASETS[data.name]
     if data.name == "audio_folder" and data.manual_dir:
-        return from_folder(Path(data.manual_dir).expanduser(), int(data.make_folds))
+        return from_folder(_folder(data), int(data.make_folds))
     if data.manual_dir or not builder_class.ARCHIVES:
         options = Options(data.subset, True, "skip", int(data.make_folds))
-        listing = builder_class.list_clips(Path(data.manual_dir).expanduser(), options)
+        listing = builder_class.list_clips(_folder(data), options)
         return _catalogue(f"{builder_class.TITLE} {data.subset}".strip(), listing)
     prepared = dataset.prepare(data)
     clips = tuple(
@@ -90,6 +92,10 @@ def from_config(data: Any) -> Catalogue:
         missing=prepared.left_out,
         note=prepared.note,
     )
+
+
+def _folder(data: Any) -> Path:
+    return places.local(data.manual_dir, cache_root(data.cache_dir))
 
 
 def from_folder(path: Path, make_folds: int = 5) -> Catalogue:

@@ -53,6 +53,19 @@ class Clip:
         """Raises the `AudioError` that `read` would raise."""
         audio.check(self.path, self.start, self.end)
 
+    def record(self) -> dict[str, Any]:
+        """All of it, decoded, as `dataset.Dataset` describes records; raises as `read` does."""
+        samples, rate = self.read()
+        return {
+            "clip_id": self.clip_id,
+            "audio": samples,
+            "sample_rate": rate,
+            "label": self.label,
+            "group": self.group,
+            "fold": self.fold,
+            "manually_verified": self.verified,
+        }
+
     def identity(self) -> tuple[Any, ...]:
         """What a prepared copy depends on, the folder that the files lie in apart."""
         try:
@@ -168,12 +181,7 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type:
         if listing is None:
             listing = self.list_clips(download.fetch(self, dl_manager), options)
         broken = scan(listing.clips, options.on_bad, self.TITLE)
-        bad = {report["clip"] for report in broken}
-        clips = [clip for clip in listing.clips if clip.clip_id not in bad]
-        for lost in {clip.label for clip in listing.clips} - {clip.label for clip in clips}:
-            raise UserError(
-                f"{self.TITLE}: every recording of class {listing.class_names[lost]!r} is broken"
-            )
+        clips = without(listing, broken, self.TITLE)
         folds = sorted({clip.fold for clip in clips})
         self.info.metadata.update(
             class_names=listing.class_names,
@@ -193,20 +201,8 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type:
     def _generate_examples(
         self, clips: list[Clip], bar: tqdm
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        decoded = ahead(lambda clip: clip.read(), clips)
-        for clip, (samples, rate) in zip(clips, decoded, strict=True):
-            yield (
-                clip.clip_id,
-                {
-                    "clip_id": clip.clip_id,
-                    "audio": samples,
-                    "sample_rate": rate,
-                    "label": clip.label,
-                    "group": clip.group,
-                    "fold": clip.fold,
-                    "manually_verified": clip.verified,
-                },
-            )
+        for record in ahead(lambda clip: clip.record(), clips):
+            yield record["clip_id"], record
             bar.update()
             if bar.n == bar.total:
                 bar.close()
@@ -229,14 +225,30 @@ def scan(clips: Iterable[Clip], on_bad: str, title: str) -> list[Report]:
             bar.update()
             if report:
                 broken.append(report)
+    allow(broken, len(clips), on_bad)
+    return broken
+
+
+def allow(broken: list[Report], total: int, on_bad: str) -> None:
+    """Raises `UserError` with the list of broken recordings, if there are any, unless "skip"."""
     if broken and on_bad == "stop":
         many = "recording is" if len(broken) == 1 else "recordings are"
         lines = "\n".join(f"  {report['clip']}: {report['reason']}" for report in broken)
         raise UserError(
-            f"{len(broken)} of {len(clips)} {many} broken; mend them, or leave them out with "
+            f"{len(broken)} of {total} {many} broken; mend them, or leave them out with "
             f"--config.data.on_bad=skip:\n{lines}"
         )
-    return broken
+
+
+def without(listing: Listing, broken: Iterable[Report], title: str) -> list[Clip]:
+    """The clips but the broken ones; raises `UserError` where a class has lost all of its own."""
+    bad = {report["clip"] for report in broken}
+    clips = [clip for clip in listing.clips if clip.clip_id not in bad]
+    for lost in {clip.label for clip in listing.clips} - {clip.label for clip in clips}:
+        raise UserError(
+            f"{title}: every recording of class {listing.class_names[lost]!r} is broken"
+        )
+    return clips
 
 
 def find_root(folder: Path, marker: str, unpacked_from: str) -> Path:

@@ -14,9 +14,10 @@ from array_record.python import array_record_module
 from etils import epath
 from tensorflow_datasets.core import file_adapters
 
+from jaxsound import places
 from jaxsound.cache import cache_root
 from jaxsound.data import audio_folder, esc50, fsdkaggle2018, synthetic, urbansound8k
-from jaxsound.data.builder import Builder, Config, Options, digest, quiet
+from jaxsound.data.builder import Builder, Config, Listing, Options, digest, quiet
 from jaxsound.errors import UserError
 
 Record = dict[str, Any]
@@ -74,20 +75,27 @@ class Records(Sequence[Record]):
         }
 
 
-def prepare(data: Any) -> Dataset:
-    """Finds or downloads the data set that `data` names, checks it and decodes it, once.
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """What `config.data` names, before anything is decoded."""
+
+    builder_class: type[Builder]
+    options: Options
+    listing: Listing | None  # None where the files are to be downloaded
+    fingerprint: str
+
+
+def find(data: Any) -> Source:
+    """Lists what `data` names; nothing is decoded or downloaded.
 
     Args:
-      data: an object with the attributes `name`, `manual_dir`, `cache_dir`, `subset`, `partial`,
-        `on_bad` and `make_folds` of `config.data`.
+      data: as `prepare` takes it.
 
-    Raises `UserError` for a name or option that is not known, a copy that is missing or not
-    whole, a download that fails or is not the publisher's, and broken recordings. A failure or a
-    kill leaves nothing that looks complete.
+    Raises `UserError` for a name or option that is not known, or a copy that is missing or not
+    whole.
     """
     builder_class, options = _checked(data)
-    cache = cache_root(data.cache_dir)
-    folder = Path(data.manual_dir).expanduser() if data.manual_dir else None
+    folder = places.local(data.manual_dir, cache_root(data.cache_dir)) if data.manual_dir else None
     if folder or not builder_class.ARCHIVES:
         try:
             listing = builder_class.list_clips(folder or Path(), options)
@@ -99,7 +107,28 @@ def prepare(data: Any) -> Dataset:
         listing, source = None, builder_class.archive_key()
     shaping = dataclasses.astuple(dataclasses.replace(options, make_folds=0))  # folds: in source
     fingerprint = digest(str(builder_class.VERSION), source, shaping)
-    config = Config(fingerprint, str(builder_class.VERSION), options=options, listing=listing)
+    return Source(builder_class, options, listing, fingerprint)
+
+
+def prepare(data: Any) -> Dataset:
+    """Finds or downloads the data set that `data` names, checks it and decodes it, once.
+
+    Args:
+      data: an object with the attributes `name`, `manual_dir`, `cache_dir`, `subset`, `partial`,
+        `on_bad` and `make_folds` of `config.data`.
+
+    Raises `UserError` for a name or option that is not known, a copy that is missing or not
+    whole, a download that fails or is not the publisher's, and broken recordings. A failure or a
+    kill leaves nothing that looks complete.
+    """
+    source, cache = find(data), cache_root(data.cache_dir)
+    builder_class = source.builder_class
+    config = Config(
+        source.fingerprint,
+        str(builder_class.VERSION),
+        options=source.options,
+        listing=source.listing,
+    )
 
     def builder() -> Builder:
         return builder_class(data_dir=cache / "datasets", config=config, file_format="array_record")

@@ -18,16 +18,14 @@ import collections
 import contextlib
 import dataclasses
 import fcntl
-import functools
 import hashlib
 import importlib.metadata
 import io
 import itertools
 import json
-import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -35,16 +33,15 @@ import numpy as np
 from tqdm import tqdm
 
 import jaxsound
-from jaxsound.data import audio
 from jaxsound.data.ahead import ahead
 from jaxsound.data.dataset import Dataset
 from jaxsound.errors import UserError
+from jaxsound.features import clip
 from jaxsound.features import frontend as front
 from jaxsound.features.frontend import FrontendConfig
 
 FORMAT = 1  # of the folder; raise it when what is written changes
 _COMMIT_CLIPS = 32  # between two commits: what a kill can lose
-_FULL_SCALE = np.float32(1 / 32768)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +89,52 @@ def precompute(
     """
     if not len(dataset.clips):
         raise UserError(f"data set {dataset.name} has no clips to prepare")
-    path = Path(cache_dir).expanduser() / "features" / _key(dataset, frontend)
+
+    def fill(partial: Path) -> None:
+        _compute(dataset, frontend, partial, progress)
+
+    return _made(dataset, frontend, cache_dir, fill)
+
+
+def assemble(
+    dataset: Dataset,
+    frontend: FrontendConfig,
+    cache_dir: Path,
+    parts: Iterable[tuple[np.ndarray, list[dict[str, Any]]]],
+) -> Store:
+    """The store of parts that were computed elsewhere, byte for byte what `precompute` makes.
+
+    Args:
+      dataset: its `clips` are not read.
+      frontend: what was computed.
+      cache_dir: as `precompute` has it.
+      parts: in the order of clips: frames `[sum of lengths, M]` in `frontend.dtype`, one clip's
+        after another's, and the lines of `clip.transform`.
+
+    Raises:
+      UserError: a folder that cannot be written, or a broken store.
+    """
+
+    def fill(partial: Path) -> None:
+        for name in ("frames.npy", "clips.jsonl"):
+            (partial / name).unlink(missing_ok=True)
+        _recover(partial, frontend)
+        for frames, lines in parts:
+            with _writing(partial):
+                _commit(partial, [frames], lines)
+
+    return _made(dataset, frontend, cache_dir, fill)
+
+
+def place(fingerprint: str, frontend: FrontendConfig, cache_dir: Path) -> Path:
+    """Where the store of a data set of this fingerprint is, or would be."""
+    return Path(cache_dir).expanduser() / "features" / _key(fingerprint, frontend)
+
+
+def _made(
+    dataset: Dataset, frontend: FrontendConfig, cache_dir: Path, fill: Callable[[Path], None]
+) -> Store:
+    path = place(dataset.fingerprint, frontend, cache_dir)
     if path.exists():
         return open_store(path)
     partial = path.with_name(path.name + ".partial")
@@ -100,7 +142,7 @@ def precompute(
         if not path.exists():
             with _writing(path.parent):
                 partial.mkdir(exist_ok=True)
-            _compute(dataset, frontend, partial, progress)
+            fill(partial)
             _finish(dataset, frontend, partial)
             with _writing(path.parent):
                 partial.rename(path)
@@ -165,11 +207,11 @@ def _load(path: Path, name: str, mmap_mode: Literal["r"] | None = None) -> np.nd
         raise ValueError(f"{name}.npy is cut short or damaged") from error
 
 
-def _key(dataset: Dataset, frontend: FrontendConfig) -> str:
+def _key(fingerprint: str, frontend: FrontendConfig) -> str:
     """32 hex digits of all that the numbers depend on."""
     parts = {
         "frontend": dataclasses.asdict(frontend),
-        "fingerprint": dataset.fingerprint,
+        "fingerprint": fingerprint,
         "format": FORMAT,
         "frontend_version": front.VERSION,
         "soxr": importlib.metadata.version("soxr"),
@@ -210,7 +252,7 @@ def _compute(dataset: Dataset, frontend: FrontendConfig, partial: Path, progress
     with _writing(partial):
         done = _recover(partial, frontend)
     total = len(dataset.clips)
-    work = ahead(functools.partial(_clip, dataset, frontend), range(done, total))
+    work = ahead(lambda index: clip.transform(frontend, dataset.clips[index]), range(done, total))
     bar = tqdm(
         desc=f"features of {dataset.name}",
         total=total,
@@ -223,49 +265,8 @@ def _compute(dataset: Dataset, frontend: FrontendConfig, partial: Path, progress
     with contextlib.closing(work) as results, bar:
         while batch := list(itertools.islice(results, _COMMIT_CLIPS)):
             with _writing(partial):
-                _commit(partial, batch)
+                _commit(partial, (frames for frames, _ in batch), (line for _, line in batch))
             bar.update(len(batch))
-
-
-def _clip(
-    dataset: Dataset, frontend: FrontendConfig, index: int
-) -> tuple[np.ndarray, dict[str, Any]]:
-    """A clip's frames [its length, M] and its journal line.
-
-    Each clip goes through the frontend alone, so its numbers cannot depend on which clips a batch
-    would have held when a run was killed; on a CPU larger batches are no faster.
-    """
-    record = dataset.clips[index]
-    rate, samples = int(record["sample_rate"]), np.asarray(record["audio"])
-    waveform = audio.resample(samples.astype(np.float32) * _FULL_SCALE, rate, frontend.sample_rate)
-    padded = np.zeros((1, _bucket(len(waveform), frontend)), np.float32)
-    padded[0, : len(waveform)] = waveform
-    features = front.frontend(frontend, padded, np.array([len(waveform)], np.int32))
-    frames = np.asarray(features)[0, : frontend.frames(len(waveform))].astype(frontend.dtype)
-    line = {key: _plain(record[key]) for key, _ in _COLUMNS.values()}
-    return frames, line | {"sample_rate": rate, "samples": len(samples), "frames": len(frames)}
-
-
-def _plain(value: Any) -> str | int:
-    """Text as str, numbers as int: TFDS gives bytes and numpy scalars."""
-    if isinstance(value, bytes):
-        return value.decode()
-    return value if isinstance(value, str) else int(value)
-
-
-def _bucket(samples: int, frontend: FrontendConfig) -> int:
-    """Padded length, of a few: 1 s times 1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8, ...
-
-    Each costs a compilation of half a second, once in a process. Past 1 s at most a quarter is
-    padding, and nothing in a data set whose clips all last 4 or 5 s.
-    """
-    octave = 0
-    while True:
-        for quarters in (4, 5, 6):
-            length = math.ceil(quarters * 2**octave * frontend.sample_rate / 4)
-            if length >= samples:
-                return length
-        octave += 1
 
 
 def _header(frontend: FrontendConfig, rows: int) -> bytes:
@@ -309,14 +310,13 @@ def _frames_of(line: bytes) -> int:
         return 0
 
 
-def _commit(partial: Path, batch: list[tuple[np.ndarray, dict[str, Any]]]) -> None:
+def _commit(partial: Path, frames: Iterable[np.ndarray], lines: Iterable[dict[str, Any]]) -> None:
     """Frames reach the disk before the journal says so."""
     with (partial / "frames.npy").open("ab") as file:
-        for frames, _ in batch:
-            file.write(frames.tobytes())
+        file.writelines(part.tobytes() for part in frames)
         _sync(file)
     with (partial / "clips.jsonl").open("ab") as file:
-        file.writelines(json.dumps(line).encode() + b"\n" for _, line in batch)
+        file.writelines(json.dumps(line).encode() + b"\n" for line in lines)
         _sync(file)
 
 

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxsound import places
+from jaxsound.cache import cache_root
 from jaxsound.data import audio
 from jaxsound.errors import UserError
 from jaxsound.features.frontend import frontend
@@ -31,14 +33,15 @@ def load(path: str | os.PathLike[str], batches: Sequence[int] = BATCHES) -> "Cla
 
     Args:
       path: a run (`runs/x`: the mean over its folds), one fold (`runs/x/fold_1`), or several
-        of these with commas between them.
+        of these with commas between them; each may be an address, such as gs://bucket/x.
       batches: numbers of windows that are computed together, rising.
 
     Raises:
       UserError: no checkpoint there, one that cannot be read, or models that do not go together.
     """
     folders: list[Path] = []
-    for part in map(Path, os.fspath(path).split(",")):
+    for place in os.fspath(path).split(","):
+        part = places.local(place, cache_root()) if places.is_remote(place) else Path(place)
         folds = sorted(p.parent for p in part.glob("fold_*/checkpoints"))
         folders += [fold for fold in folds if fold.name.count("_") == 1] or [part]
     return Classifier([restore(folder) for folder in folders], batches)
