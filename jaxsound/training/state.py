@@ -175,7 +175,8 @@ def create_state(
         step=jnp.zeros((), jnp.int32),
         params=params,
         stats=stats,
-        opt_state=optimizer.init(params),
+        # One program: shape by shape, compiling its zeros takes most of a second.
+        opt_state=jax.jit(optimizer.init)(params),
         ema=jax.tree.map(jnp.copy, params) if ema else None,
         mean=jnp.asarray(mean, jnp.float32),
         std=jnp.asarray(std, jnp.float32),
