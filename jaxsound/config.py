@@ -182,6 +182,10 @@ def _check_relations(config: ml_collections.ConfigDict, frontend: FrontendConfig
             refuse("model.heads", model.heads, "rotary positions need an even width per head")
         if model.positions == "sinusoidal" and model.width % 2:
             refuse("model.width", model.width, "sinusoidal positions need an even width")
+    if model.name == "ast" and model.width % model.heads:
+        refuse("model.heads", model.heads, f"must divide model.width={model.width}")
+    if model.name == "ast" and (data.crop_bins or frontend.features) < model.patch:
+        refuse("model.patch", model.patch, f"the input has {frontend.features} bins")
     if config.batch_size % config.optimizer.accumulate:
         refuse(
             "optimizer.accumulate",

@@ -179,6 +179,12 @@ MODELS: dict[str, dict[str, Key]] = {
     "efficientnet": {
         "variant": choice("b0", ("b0", "b1", "b2"), "Depth and width."),
         "stem_stride": integer(2, "Stride of the first convolution, in both directions.", low=1),
+        "padding": choice(
+            "centred",
+            ("centred", "end"),
+            "Of strided convolutions: PyTorch's, or Keras's for even sizes.",
+        ),
+        "norm_epsilon": real(1e-5, "Of BatchNorm; Keras's is 1e-3.", 1e-12, 1.0),
         "dropout": real(0.2, "Before the classifier.", 0.0, 0.95),
         "drop_path": real(0.2, "Stochastic depth at the last block (linear from 0).", 0.0, 0.95),
     },
@@ -204,6 +210,24 @@ MODELS: dict[str, dict[str, Key]] = {
         "pool": choice("mean", ("mean", "attention", "class_token"), "Tokens to one vector."),
         "hidden": integers((), "Widths of layers, with ReLU, before the classifier."),
         "dropout": real(0.1, "After embedding, attention and MLP.", 0.0, 0.95),
+        "drop_path": real(0.0, "Stochastic depth at the last block (linear from 0).", 0.0, 0.95),
+    },
+    "ast": {
+        "width": integer(768, "Token width D.", low=1),
+        "depth": integer(12, "Encoder blocks.", low=1),
+        "heads": integer(12, "Attention heads; must divide width.", low=1),
+        "mlp_ratio": real(4.0, "Hidden width of the MLP over width.", 0.1),
+        "patch": integer(16, "Size of a patch, in frames and in bins.", low=1),
+        "time_stride": integer(10, "Frames from one patch to the next.", low=1),
+        "frequency_stride": integer(10, "Bins from one patch to the next.", low=1),
+        "attention": choice(
+            "auto",
+            ("auto", "xla", "cudnn"),
+            "Fused, which a GPU has for bfloat16, or XLA's; 'auto' takes the first where it can.",
+        ),
+        "lora_rank": integer(0, "Rank of what is added to queries and values; 0 for none."),
+        "lora_alpha": real(16.0, "Scale of what is added, times lora_rank."),
+        "dropout": real(0.0, "After embedding, attention and MLP.", 0.0, 0.95),
         "drop_path": real(0.0, "Stochastic depth at the last block (linear from 0).", 0.0, 0.95),
     },
 }

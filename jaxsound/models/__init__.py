@@ -4,6 +4,7 @@ from typing import Any
 
 from flax import nnx
 
+from jaxsound.models.ast import AST
 from jaxsound.models.cnn import CNN
 from jaxsound.models.efficientnet import EfficientNet
 from jaxsound.models.resnet import ResNet
@@ -33,5 +34,7 @@ def build_model(
         return EfficientNet(config, features=features, classes=classes, rngs=rngs)
     if config.name == "transformer":
         return Transformer(config, features=features, classes=classes, frames=frames, rngs=rngs)
-    known = ", ".join(map(repr, ("cnn", "stack", "resnet", "efficientnet", "transformer")))
+    if config.name == "ast":
+        return AST(config, features=features, classes=classes, frames=frames, rngs=rngs)
+    known = ", ".join(map(repr, ("cnn", "stack", "resnet", "efficientnet", "transformer", "ast")))
     raise ValueError(f"model.name={config.name!r}: must be one of {known}")

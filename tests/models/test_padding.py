@@ -46,6 +46,8 @@ VARIANTS: list[dict[str, Any]] = [
     {"name": "resnet", "depth": 18},
     {"name": "resnet", "depth": 50, "stem_stride": 3, "stem_pool": False, "remat": True},
     {"name": "efficientnet", "remat": True},
+    {"name": "efficientnet", "padding": "end"},
+    {"name": "ast", "remat": True, "lora_rank": 2},
 ]
 
 # Compiling is nearly all that these tests do: half as long without optimisation.
@@ -62,6 +64,7 @@ def few_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 SMALL = {
     "cnn": {"channels": (8, 12, 16)},
     "transformer": {"width": 32, "depth": 2, "stem_channels": (4, 8, 8)},
+    "ast": {"width": 32, "depth": 2, "heads": 4},
 }
 
 
