@@ -278,4 +278,25 @@ AUGMENT = {
     "mixup": real(0.0, "Beta(a, a) mixing of pairs and their labels; 0 for none."),
 }
 
-SECTIONS = {"data": DATA, "optimizer": OPTIMIZER, "loss": LOSS, "augment": AUGMENT}
+PRETRAINED = {
+    "weights": text(
+        "",
+        "Published: a safetensors file, its folder, or OWNER/NAME@COMMIT of the hub; '' for none.",
+    ),
+    "sha256": text("", "That the file must have; '' takes any, and the run's record gets it."),
+    "stem": choice("sum", ("sum", "mean"), "Weights of three colours to those of one spectrogram."),
+    "freeze": texts((), "Paths of parameters that keep their values; '*' stands for anything."),
+    "unfreeze": texts((), "Paths that train all the same, as ('head.*',) beside freeze=('*',)."),
+    "fixed_statistics": flag(False, "BatchNorm keeps its published mean and variance."),
+    "layer_decay": real(1.0, "Learning rate of a block over that of the next.", 0.01, 1.0),
+    "head_rate": real(1.0, "Learning rate of the classifier over peak_lr."),
+    "head_first": real(0.0, "Share of the steps in which the classifier trains alone.", 0.0, 0.5),
+}
+
+SECTIONS = {
+    "data": DATA,
+    "optimizer": OPTIMIZER,
+    "loss": LOSS,
+    "augment": AUGMENT,
+    "pretrained": PRETRAINED,
+}

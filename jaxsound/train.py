@@ -32,6 +32,7 @@ from jaxsound.experiment import (
     train_iterator,
 )
 from jaxsound.features.store import precompute
+from jaxsound.pretrained import files
 from jaxsound.results import finish, fold_result, weights_tested
 from jaxsound.training import optim, selection, state, stopping, wandb_writer, workdir
 from jaxsound.training.checkpoint import Checkpoints
@@ -45,6 +46,7 @@ def run(config: ml_collections.ConfigDict, directory: Path) -> dict[str, Any] | 
     Returns:
       The cross-validated result; None when another process has it or will have it.
     """
+    files.pin(config.pretrained)
     workdir.check(directory, config)
     if result := workdir.finished(directory, config):
         print(f"{directory} was finished before; this is its result.\n")

@@ -171,11 +171,12 @@ class BatchNorm(nnx.Module):
         self.var = nnx.BatchStat(jnp.ones(width))
         self.momentum = momentum
         self.epsilon = epsilon
+        self.fixed = False  # whether training, too, takes the running statistics and keeps them
 
     def __call__(self, x: Array, length: Array, *, train: bool) -> Array:
         """Normalises `x`, zero past `length`; with `train` also moves the running statistics."""
         mean, var = self.mean[...], self.var[...]
-        if train:
+        if train and not self.fixed:
             mean, var = self._batch_statistics(x, length)
             self.mean[...] = self.momentum * self.mean[...] + (1 - self.momentum) * mean
             self.var[...] = self.momentum * self.var[...] + (1 - self.momentum) * var

@@ -64,6 +64,18 @@ def read(where: str, sha256: str = "") -> Published:
     return Published(path, found, _tensors(path), config if isinstance(config, dict) else {})
 
 
+def pin(section: Any) -> None:
+    """Writes the SHA-256 of the weights into the `pretrained` section that names them.
+
+    So a run's record tells what it began with, and a run is not resumed with other weights.
+
+    Raises:
+      UserError: as `read`.
+    """
+    if section.weights:
+        section.sha256 = read(section.weights, section.sha256).sha256
+
+
 def write(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
     """Writes a safetensors file; raises `UserError` where that cannot be."""
     arrays = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}

@@ -1,7 +1,8 @@
 """Published weights into a network's parameters and statistics, and back."""
 
 import dataclasses
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ import numpy as np
 
 from jaxsound.errors import UserError
 from jaxsound.models.ast import TOKENS, patches
+from jaxsound.pretrained import files
 from jaxsound.pretrained.files import Published
 from jaxsound.pretrained.layouts import Entry, Layout, Path, layouts
 
@@ -81,6 +83,37 @@ def fit(
     note += "".join(f"; {line}" for line in new)
     note += f"; new: {', '.join(untouched)}" if untouched else ""
     return Start(_placed(params, values), _placed(stats, values), note)
+
+
+def begun(
+    initialise: Callable[[Any], tuple[Any, Any]], config: Any, features: int
+) -> Callable[[Any], tuple[Any, Any]]:
+    """Initial values of a key: those of `initialise`, or of what the configuration names.
+
+    Args:
+      initialise: draws parameters and statistics of a key.
+      config: the whole configuration (`model` and `pretrained` are read).
+      features: M of the network's input.
+
+    Returns:
+      A function like it, which says once on stderr what it read.
+
+    Raises:
+      UserError: as `files.read` and, when it is called, `fit`.
+    """
+    wanted = config.pretrained
+    if not wanted.weights:
+        return initialise
+    published = files.read(wanted.weights, wanted.sha256)
+    told = []
+
+    def begin(key: Any) -> tuple[Any, Any]:
+        start = fit(published, config.model, *initialise(key), features=features, stem=wanted.stem)
+        if not told and jax.process_index() == 0:
+            told.append(print(start.note, file=sys.stderr))
+        return start.params, start.stats
+
+    return begin
 
 
 def tensors(config: Any, params: Any, stats: Any, layout: str = "") -> dict[str, np.ndarray]:
