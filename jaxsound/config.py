@@ -182,7 +182,9 @@ def _check_relations(config: ml_collections.ConfigDict, frontend: FrontendConfig
             refuse("model.heads", model.heads, "rotary positions need an even width per head")
         if model.positions == "sinusoidal" and model.width % 2:
             refuse("model.width", model.width, "sinusoidal positions need an even width")
-    if model.name == "ast" and model.width % model.heads:
+    if model.name == "wav2vec2" and model.width % model.position_groups:
+        refuse("model.position_groups", model.position_groups, f"must divide width={model.width}")
+    if model.name in ("ast", "wav2vec2") and model.width % model.heads:
         refuse("model.heads", model.heads, f"must divide model.width={model.width}")
     if model.name == "ast" and (data.crop_bins or frontend.features) < model.patch:
         refuse("model.patch", model.patch, f"the input has {frontend.features} bins")

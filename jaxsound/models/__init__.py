@@ -10,6 +10,7 @@ from jaxsound.models.efficientnet import EfficientNet
 from jaxsound.models.resnet import ResNet
 from jaxsound.models.stack import Stack
 from jaxsound.models.transformer import Transformer
+from jaxsound.models.wav2vec2 import Wav2Vec2
 
 
 def build_model(
@@ -36,5 +37,7 @@ def build_model(
         return Transformer(config, features=features, classes=classes, frames=frames, rngs=rngs)
     if config.name == "ast":
         return AST(config, features=features, classes=classes, frames=frames, rngs=rngs)
-    known = ", ".join(map(repr, ("cnn", "stack", "resnet", "efficientnet", "transformer", "ast")))
-    raise ValueError(f"model.name={config.name!r}: must be one of {known}")
+    if config.name == "wav2vec2":
+        return Wav2Vec2(config, features=features, classes=classes, rngs=rngs)
+    names = ("cnn", "stack", "resnet", "efficientnet", "transformer", "ast", "wav2vec2")
+    raise ValueError(f"model.name={config.name!r}: must be one of {', '.join(map(repr, names))}")

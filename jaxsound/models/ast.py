@@ -14,6 +14,7 @@ import numpy as np
 from flax import nnx
 
 from jaxsound.models import masking
+from jaxsound.models.lora import lora_pair
 from jaxsound.models.transformer import fuses
 
 Array = jax.Array
@@ -28,20 +29,6 @@ def patches(size: int, patch: int, stride: int) -> int:
 
 def layer_norm(width: int, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.LayerNorm:
     return nnx.LayerNorm(width, epsilon=EPSILON, use_fast_variance=False, dtype=dtype, rngs=rngs)
-
-
-class LoRA(nnx.Module):
-    """A change of low rank to a linear layer's output (Hu et al., 2021); none at first."""
-
-    def __init__(self, inputs: int, outputs: int, rank: int, alpha: float, *, rngs: nnx.Rngs):
-        normal = nnx.initializers.normal(inputs**-0.5)
-        self.down = nnx.Param(normal(rngs.params(), (inputs, rank)))
-        self.up = nnx.Param(jnp.zeros((rank, outputs)))
-        self.scale = alpha / rank
-
-    def __call__(self, x: Array) -> Array:
-        """`[..., inputs]` -> `[..., outputs]`, to be added."""
-        return x @ self.down[...].astype(x.dtype) @ self.up[...].astype(x.dtype) * self.scale
 
 
 class Block(nnx.Module):
@@ -60,9 +47,7 @@ class Block(nnx.Module):
         self.norm_2 = layer_norm(width, dtype, rngs)
         self.up = nnx.Linear(width, hidden, dtype=dtype, rngs=rngs)
         self.down = nnx.Linear(hidden, width, dtype=dtype, rngs=rngs)
-        rank, alpha = config.lora_rank, config.lora_alpha
-        pair = [LoRA(width, width, rank, alpha, rngs=rngs) for _ in range(2 if rank else 0)]
-        self.lora_query, self.lora_value = pair or (None, None)
+        self.lora_query, self.lora_value = lora_pair(config, rngs)
 
     def __call__(self, x: Array, length: Array, train: bool, rngs: nnx.Rngs | None) -> Array:
         """`[B, N, D]`, `[B]` valid tokens -> `[B, N, D]`, zero past `length`."""

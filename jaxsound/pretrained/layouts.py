@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxsound.models import efficientnet, resnet
+from jaxsound.models import efficientnet, resnet, wav2vec2
 
 Path = tuple[str | int, ...]
 
@@ -24,8 +24,8 @@ class Entry:
       path: ours, such as `("blocks", 0, "norm", "scale")`.
       names: theirs; several are joined along their outputs.
       kind: what theirs is: "plain" (the same as ours), "linear" `[out, in]`, "dense"
-        `[out, in, 1, 1]`, "conv" `[out, in, height, width]`, "token" `[1, 1, D]` or "positions"
-        `[1, N, D]`, a table that depends on the input's size.
+        `[out, in, 1, 1]`, "conv" `[out, in, height, width]` or `[out, in, time]`, "token"
+        `[1, 1, D]` or "positions" `[1, N, D]`, a table that depends on the input's size.
       head: whether it belongs to the classifier, which another number of classes replaces.
     """
 
@@ -43,7 +43,7 @@ class Entry:
             case "dense":
                 return first[:, :, 0, 0].T
             case "conv":
-                return first.transpose(3, 2, 1, 0)
+                return first.T  # all four or three axes turned round
             case "token":
                 return first[0, 0]
             case "positions":
@@ -58,7 +58,7 @@ class Entry:
             case "dense":
                 return [ours.T[:, :, None, None]]
             case "conv":
-                return [ours.transpose(3, 2, 1, 0)]
+                return [ours.T]
             case "token":
                 return [ours[None, None]]
             case "positions":
@@ -76,6 +76,7 @@ class Layout:
       entries: of the network that the `model` section describes.
       wants: keys of that section, and what they must be for these weights.
       fields: keys of that section, and what the publisher's config.json calls them.
+      unused: how names begin that have their use in the publisher's own training alone.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Layout:
     entries: tuple[Entry, ...]
     wants: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     fields: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    unused: tuple[str, ...] = ()
 
 
 def layouts(config: Any) -> tuple[Layout, ...]:
@@ -100,6 +102,12 @@ def layouts(config: Any) -> tuple[Layout, ...]:
             _resnet_hub(config, "resnet."),
             _resnet_hub(config, ""),
             _resnet_torchvision(config),
+        )
+    if config.name == "wav2vec2":
+        return tuple(
+            _wav2vec2(config, base, gain)
+            for base in ("wav2vec2.", "hubert.", "")
+            for gain in (("weight_g", "weight_v"), _PARAMETRISED)
         )
     if config.name == "efficientnet":
         return _efficientnet(config)
@@ -173,6 +181,49 @@ def _ast(config: Any, classifier: bool, published: bool) -> Layout:
         "frequency_stride": "frequency_stride",
     }
     return Layout(name, f"{block}.0.{parts[0]}.weight", tuple(entries), fields=fields)
+
+
+_PARAMETRISED = ("parametrizations.weight.original0", "parametrizations.weight.original1")
+
+
+def _wav2vec2(config: Any, base: str, gain: tuple[str, str]) -> Layout:
+    """Transformers' wav2vec 2.0 and HuBERT, by PyTorch's older or newer names of a gain."""
+    entries = list(_norm(("conv_norm",), f"{base}feature_extractor.conv_layers.0.layer_norm"))
+    for i in range(len(wav2vec2.KERNELS)):
+        entries += _conv(("convs", i), f"{base}feature_extractor.conv_layers.{i}.conv")
+    entries += _norm(("project_norm",), f"{base}feature_projection.layer_norm")
+    entries += _linear(("project",), f"{base}feature_projection.projection")
+    conv = f"{base}encoder.pos_conv_embed.conv."
+    entries += [
+        Entry(("positions", "gain"), (conv + gain[0],), "token"),
+        Entry(("positions", "kernel"), (conv + gain[1],), "conv"),
+        Entry(("positions", "bias"), (f"{conv}bias",)),
+    ]
+    entries += _norm(("begin_norm",), f"{base}encoder.layer_norm")
+    for i in range(config.depth):
+        ours, theirs = ("blocks", i), f"{base}encoder.layers.{i}."
+        heads = (f"{theirs}attention.{part}_proj" for part in "qkv")
+        entries += _linear((*ours, "qkv"), *heads)
+        entries += _linear((*ours, "out"), f"{theirs}attention.out_proj")
+        entries += _norm((*ours, "norm_1"), f"{theirs}layer_norm")
+        entries += _linear((*ours, "up"), f"{theirs}feed_forward.intermediate_dense")
+        entries += _linear((*ours, "down"), f"{theirs}feed_forward.output_dense")
+        entries += _norm((*ours, "norm_2"), f"{theirs}final_layer_norm")
+    if base:
+        entries += _linear(("hidden",), "projector", head=True)
+        entries += _linear(("head",), "classifier", head=True)
+    name = {"wav2vec2.": "wav2vec 2.0", "hubert.": "HuBERT"}.get(base, "encoder")
+    name = f"transformers' {name}{' without a classifier' if not base else ''} ({gain[0]})"
+    fields = {
+        "width": "hidden_size",
+        "depth": "num_hidden_layers",
+        "heads": "num_attention_heads",
+        "positions": "num_conv_pos_embeddings",
+        "position_groups": "num_conv_pos_embedding_groups",
+    }
+    # Masking and quantising in the publisher's own training; a classifier of characters.
+    unused = (f"{base}masked_spec_embed", "quantizer.", "project_q.", "project_hid.", "lm_head.")
+    return Layout(name, conv + gain[0], tuple(entries), fields=fields, unused=unused)
 
 
 def _resnet_blocks(config: Any) -> Iterator[tuple[Path, int, int, int, bool]]:

@@ -199,7 +199,11 @@ def _entries(published: Published, layout: Layout) -> list[Entry]:
         raise UserError(
             f"{published.path}: {missing[0]} is missing{_and_more(missing)} ({layout.name})"
         )
-    extra = sorted(name for name in there - wanted if not name.endswith(_UNUSED))
+    extra = sorted(
+        name
+        for name in there - wanted
+        if not name.endswith(_UNUSED) and not name.startswith(layout.unused)
+    )
     if extra:
         raise UserError(
             f"{published.path}: {extra[0]} has no place in this network{_and_more(extra)} "

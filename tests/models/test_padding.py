@@ -48,6 +48,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"name": "efficientnet", "remat": True},
     {"name": "efficientnet", "padding": "end"},
     {"name": "ast", "remat": True, "lora_rank": 2},
+    {"name": "wav2vec2", "lora_rank": 2},
 ]
 
 # Compiling is nearly all that these tests do: half as long without optimisation.
@@ -64,6 +65,7 @@ def few_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 SMALL = {
     "cnn": {"channels": (8, 12, 16)},
     "transformer": {"width": 32, "depth": 2, "stem_channels": (4, 8, 8)},
+    "wav2vec2": {"width": 32, "depth": 1, "heads": 4, "channels": 8, "positions": 4},
     "ast": {"width": 32, "depth": 2, "heads": 4},
 }
 
