@@ -7,6 +7,7 @@ from flax import nnx
 from jaxsound.models.ast import AST
 from jaxsound.models.cnn import CNN
 from jaxsound.models.efficientnet import EfficientNet
+from jaxsound.models.htsat import HTSAT
 from jaxsound.models.resnet import ResNet
 from jaxsound.models.stack import Stack
 from jaxsound.models.transformer import Transformer
@@ -39,5 +40,7 @@ def build_model(
         return AST(config, features=features, classes=classes, frames=frames, rngs=rngs)
     if config.name == "wav2vec2":
         return Wav2Vec2(config, features=features, classes=classes, rngs=rngs)
-    names = ("cnn", "stack", "resnet", "efficientnet", "transformer", "ast", "wav2vec2")
+    if config.name == "htsat":
+        return HTSAT(config, features=features, classes=classes, rngs=rngs)
+    names = ("cnn", "stack", "resnet", "efficientnet", "transformer", "ast", "htsat", "wav2vec2")
     raise ValueError(f"model.name={config.name!r}: must be one of {', '.join(map(repr, names))}")

@@ -1,7 +1,5 @@
 """Low-rank changes beside a frozen layer (LoRA; Hu et al., 2021)."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -23,9 +21,10 @@ class LoRA(nnx.Module):
         return x @ self.down[...].astype(x.dtype) @ self.up[...].astype(x.dtype) * self.scale
 
 
-def lora_pair(config: Any, rngs: nnx.Rngs) -> tuple[LoRA | None, LoRA | None]:
-    """For the queries and the values of a block, of `lora_rank` and `lora_alpha`; or none."""
-    if not config.lora_rank:
+def lora_pair(
+    width: int, rank: int, alpha: float, rngs: nnx.Rngs
+) -> tuple[LoRA | None, LoRA | None]:
+    """For the queries and the values of a block; none where the rank is 0."""
+    if not rank:
         return None, None
-    sizes = (config.width, config.width, config.lora_rank, config.lora_alpha)
-    return LoRA(*sizes, rngs=rngs), LoRA(*sizes, rngs=rngs)
+    return LoRA(width, width, rank, alpha, rngs=rngs), LoRA(width, width, rank, alpha, rngs=rngs)

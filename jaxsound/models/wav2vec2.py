@@ -97,7 +97,8 @@ class Block(nnx.Module):
         self.up = nnx.Linear(width, hidden, dtype=dtype, rngs=rngs)
         self.down = nnx.Linear(hidden, width, dtype=dtype, rngs=rngs)
         self.norm_2 = layer_norm(width, dtype, rngs)
-        self.lora_query, self.lora_value = lora_pair(config, rngs)
+        rank, alpha = config.lora_rank, config.lora_alpha
+        self.lora_query, self.lora_value = lora_pair(width, rank, alpha, rngs)
 
     def __call__(self, x: Array, length: Array, train: bool, rngs: nnx.Rngs | None) -> Array:
         """`[B, T, D]`, `[B]` valid frames -> `[B, T, D]`, zero past `length`."""

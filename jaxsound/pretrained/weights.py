@@ -12,11 +12,13 @@ import numpy as np
 from jaxsound.errors import UserError
 from jaxsound.models.ast import TOKENS, patches
 from jaxsound.pretrained import files
+from jaxsound.pretrained.entries import Entry, Layout, Path
 from jaxsound.pretrained.files import Published
-from jaxsound.pretrained.layouts import Entry, Layout, Path, layouts
+from jaxsound.pretrained.layouts import layouts
 
 STEMS = ("sum", "mean")
-_UNUSED = "num_batches_tracked"  # PyTorch's count of steps, which no inference reads
+_UNUSED = ("num_batches_tracked", "relative_position_index")  # nothing that was learned
+_CLASSIFIER = ("head", "head_norm", "hidden")
 _AST_BINS = 128  # of a publisher who does not say
 
 
@@ -119,6 +121,8 @@ def begun(
 def tensors(config: Any, params: Any, stats: Any, layout: str = "") -> dict[str, np.ndarray]:
     """A network's values by a publisher's names; `fit` of them gives the same bits.
 
+    A layout without a classifier leaves it out.
+
     Args:
       config: the `model` section of the configuration.
       params: parameters.
@@ -136,8 +140,9 @@ def tensors(config: Any, params: Any, stats: Any, layout: str = "") -> dict[str,
     ours, made = {**flat(params), **flat(stats)}, {}
     for entry in chosen.entries:
         made.update(zip(entry.names, entry.theirs(np.asarray(ours.pop(entry.path))), strict=True))
-    if ours:
-        path = ".".join(map(str, min(ours, key=str)))
+    classified = any(entry.head for entry in chosen.entries)
+    if left := [path for path in ours if classified or path[0] not in _CLASSIFIER]:
+        path = ".".join(map(str, min(left, key=str)))
         raise UserError(f"{path} has no place in {chosen.name}; choose another layout or merge it")
     return made
 

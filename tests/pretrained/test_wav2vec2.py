@@ -1,4 +1,4 @@
-"""wav2vec 2.0 and HuBERT are transformers': every hidden state and the logits of each clip alone."""
+"""wav2vec 2.0 and HuBERT are the originals: every hidden state and the logits of every clip."""
 
 from pathlib import Path
 from typing import Any
