@@ -86,8 +86,24 @@ def brought_together(size: int, window: int, shift: int) -> np.ndarray:
     return np.where(region[:, None] == region[:, :, None], 0, _APART).astype(np.float32)
 
 
+class Merge(nnx.Module):
+    """Squares of four tokens to one of twice their width."""
+
+    def __init__(self, width: int, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.norm = layer_norm(4 * width, dtype, rngs)
+        self.reduce = nnx.Linear(4 * width, 2 * width, use_bias=False, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: Array) -> Array:
+        """`[B, H, W, D]` -> `[B, H / 2, W / 2, 2 * D]`."""
+        four = [x[:, row::2, column::2] for column in range(2) for row in range(2)]
+        return self.reduce(self.norm(jnp.concatenate(four, -1)))
+
+
 class Block(nnx.Module):
-    """Attention within windows, every other time shifted ones, and an MLP, each after a norm."""
+    """Attention within windows, every other time shifted ones, and an MLP, each after a norm.
+
+    The last of a stage merges tokens for the next.
+    """
 
     def __init__(
         self,
@@ -97,6 +113,7 @@ class Block(nnx.Module):
         heads: int,
         size: int,
         shifted: bool,
+        merges: bool,
         drop_path: float,
         rngs: nnx.Rngs,
     ):
@@ -114,15 +131,16 @@ class Block(nnx.Module):
         self.norm_2 = layer_norm(width, dtype, rngs)
         self.up = nnx.Linear(width, hidden, dtype=dtype, rngs=rngs)
         self.down = nnx.Linear(hidden, width, dtype=dtype, rngs=rngs)
+        self.merge = Merge(width, dtype, rngs) if merges else None
         rank, alpha = config.lora_rank, config.lora_alpha
         self.lora_query, self.lora_value = lora_pair(width, rank, alpha, rngs)
 
     def __call__(self, x: Array, train: bool, rngs: nnx.Rngs | None) -> Array:
-        """`[B, H, W, D]` -> `[B, H, W, D]`."""
+        """`[B, H, W, D]` -> the same shape, or half as high and wide and twice as deep."""
         for branch, norm in ((self._attend, self.norm_1), (self._mlp, self.norm_2)):
             y = masking.dropout(branch(norm(x)), self.dropout, train=train, rngs=rngs)
             x = x + masking.drop_path(y, self.drop_path, train=train, rngs=rngs)
-        return x
+        return x if self.merge is None else self.merge(x)
 
     def _attend(self, x: Array) -> Array:
         x = jnp.roll(x, (-self.shift, -self.shift), (1, 2))
@@ -143,19 +161,6 @@ class Block(nnx.Module):
 
     def _mlp(self, x: Array) -> Array:
         return self.down(jax.nn.gelu(self.up(x), approximate=False))
-
-
-class Merge(nnx.Module):
-    """Squares of four tokens to one of twice their width."""
-
-    def __init__(self, width: int, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.norm = layer_norm(4 * width, dtype, rngs)
-        self.reduce = nnx.Linear(4 * width, 2 * width, use_bias=False, dtype=dtype, rngs=rngs)
-
-    def __call__(self, x: Array) -> Array:
-        """`[B, H, W, D]` -> `[B, H / 2, W / 2, 2 * D]`."""
-        four = [x[:, row::2, column::2] for column in range(2) for row in range(2)]
-        return self.reduce(self.norm(jnp.concatenate(four, -1)))
 
 
 class HTSAT(nnx.Module):
@@ -185,7 +190,7 @@ class HTSAT(nnx.Module):
         )
         self.project_norm = layer_norm(width, dtype, rngs)
         rates = iter(np.linspace(0, config.drop_path, sum(config.depths)))
-        blocks, merges, size = [], [], config.picture // config.patch
+        blocks, size, last = [], config.picture // config.patch, len(config.depths) - 1
         for stage, (depth, heads) in enumerate(zip(config.depths, config.heads, strict=True)):
             for i in range(depth):
                 block = Block(
@@ -194,18 +199,16 @@ class HTSAT(nnx.Module):
                     heads=heads,
                     size=size,
                     shifted=i % 2 == 1,
+                    merges=i == depth - 1 and stage < last,
                     drop_path=float(next(rates)),
                     rngs=rngs,
                 )
                 blocks.append(block)
-            if stage < len(config.depths) - 1:
-                merges.append(Merge(width, dtype, rngs))
+            if stage < last:
                 width, size = 2 * width, size // 2
         self.blocks = nnx.List(blocks)
-        self.merges = nnx.List(merges)
         self.norm = layer_norm(width, dtype, rngs)
         self.head = nnx.Linear(width, classes, rngs=rngs)
-        self.ends = tuple(int(n) for n in np.cumsum(config.depths))  # a merge after each but one
         self.dropout = config.dropout
         self.remat = config.remat
         self.dtype = dtype
@@ -216,10 +219,8 @@ class HTSAT(nnx.Module):
         """Features `[B, T, M]` in decibels, valid frames `[B]` -> logits `[B, C]` float32."""
         x = masking.dropout(self.tokens(x, length, train), self.dropout, train=train, rngs=rngs)
         run = nnx.remat(Block.__call__, static_argnums=(2,)) if self.remat else Block.__call__
-        for i, block in enumerate(self.blocks, 1):
+        for block in self.blocks:
             x = run(block, x, train, rngs)
-            if i in self.ends[:-1]:
-                x = self.merges[self.ends.index(i)](x)
         return self.head(self.norm(x).astype(jnp.float32).mean((1, 2)))
 
     def tokens(self, x: Array, length: Array, train: bool) -> Array:

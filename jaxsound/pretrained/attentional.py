@@ -50,6 +50,7 @@ def ast(config: Any, classifier: bool, published: bool) -> Layout:
         entries += norm_entries(("head_norm",), "classifier.layernorm")
         entries += linear_entries(("head",), "classifier.dense", head=True)
     name = "transformers' AST" + ("" if classifier else " without a classifier")
+    name += "" if published else " (names of its version 5)"
     fields = {
         "width": "hidden_size",
         "depth": "num_hidden_layers",
@@ -130,9 +131,9 @@ def htsat(config: Any, base: str) -> Layout:
             entries += linear_entries((*ours, "down"), f"{theirs}output.dense")
             number += 1
         if stage < len(config.depths) - 1:
-            merge = f"{base}layers.{stage}.downsample."
-            entries += norm_entries(("merges", stage, "norm"), f"{merge}norm")
-            kernel = ("merges", stage, "reduce", "kernel")
+            last, merge = ("blocks", number - 1, "merge"), f"{base}layers.{stage}.downsample."
+            entries += norm_entries((*last, "norm"), f"{merge}norm")
+            kernel = (*last, "reduce", "kernel")
             entries.append(Entry(kernel, (f"{merge}reduction.weight",), "linear"))
     entries += norm_entries(("norm",), f"{base}norm")
     # The fusion of longer clips, and what relates sounds to texts.

@@ -20,7 +20,7 @@ FRAMES, BINS, CLASSES, BATCH = 40, 20, 3, 4
 def config_of(model: str = "ast", **changes: Any) -> ml_collections.ConfigDict:
     config = default_config(model)
     if model == "ast":
-        changes = {"model.width": 8, "model.depth": 3, "model.heads": 2} | changes
+        changes = {"model.width": 8, "model.depth": 2, "model.heads": 2} | changes
     config.update_from_flattened_dict({"optimizer.warmup_fraction": 0.0} | changes)
     return config
 
@@ -53,7 +53,10 @@ def trained(config: ml_collections.ConfigDict, steps: int = 1, total: int = 10) 
         class_weight=np.ones(CLASSES),
         ema=False,
     )
-    run = jax.jit(step.make_train_step(network, optimizer, config, FRAMES))
+    # Compiling is nearly all that these tests do: half as long without optimisation.
+    options: dict[str, Any] = {"xla_backend_optimization_level": 0}
+    one_step = step.make_train_step(network, optimizer, config, FRAMES)
+    run = jax.jit(one_step, compiler_options=options)
     now, metrics = first, {}
     for _ in range(steps):
         now, metrics = run(now, batch(), jax.random.key(1))
@@ -67,17 +70,17 @@ def moved(before: Any, after: Any) -> dict[str, float]:
 
 
 def test_frozen_parameters_keep_their_bits_and_have_no_moments() -> None:
-    frozen = {"pretrained.freeze": ("*",), "pretrained.unfreeze": ("head.*", "blocks.2.*")}
+    frozen = {"pretrained.freeze": ("*",), "pretrained.unfreeze": ("head.*", "blocks.1.*")}
     first, last, _ = trained(config_of(**frozen), steps=3)
     for name, gone in moved(first, last).items():
-        assert (gone > 0) == name.startswith(("head.", "blocks.2.")), name
+        assert (gone > 0) == name.startswith(("head.", "blocks.1.")), name
     held = sum(leaf.size for leaf in jax.tree.leaves(last.opt_state))
     free = sum(
         leaf.size
         for name, leaf in zip(
             finetune.names(last.params), jax.tree.leaves(last.params), strict=True
         )
-        if name.startswith(("head.", "blocks.2."))
+        if name.startswith(("head.", "blocks.1."))
     )
     assert 2 * free <= held < 2 * free + 10
 
@@ -106,8 +109,8 @@ def test_rates_fall_from_the_classifier_to_the_first_layer() -> None:
     plain = moved(*trained(config_of(**sgd))[:2])
     decayed = {"pretrained.layer_decay": 0.5, "pretrained.head_rate": 10.0}
     scaled = moved(*trained(config_of(**sgd, **decayed))[:2])
-    shares = {"head": 10.0, "head_norm": 1.0, "norm": 1.0, "blocks.2": 0.5, "blocks.1": 0.25}
-    shares |= {"blocks.0": 0.125, "project": 0.0625, "table": 0.0625, "class_token": 0.0625}
+    shares = {"head": 10.0, "head_norm": 1.0, "norm": 1.0, "blocks.1": 0.5, "blocks.0": 0.25}
+    shares |= {"project": 0.125, "table": 0.125, "class_token": 0.125}
     for start, share in shares.items():
         names = [name for name in plain if name == start or name.startswith(f"{start}.")]
         assert names
@@ -129,13 +132,32 @@ def test_the_classifier_goes_first() -> None:
 def test_lora_begins_as_nothing_and_then_changes_queries_and_values() -> None:
     config = config_of(**{"model.lora_rank": 2, "model.lora_alpha": 4.0})
     config.pretrained.freeze, config.pretrained.unfreeze = ("*",), ("*.lora_*", "head.*")
-    first, last, begun = trained(config, steps=3)
-    _, _, without = trained(config_of(), steps=1)
-    _, _, at_once = trained(config, steps=1)
-    np.testing.assert_allclose(at_once["loss"], without["loss"], rtol=1e-6)
+    first, last, _ = trained(config, steps=3)
     gone = moved(first, last)
     assert all((gone[n] > 0) == ("lora" in n or n.startswith("head.")) for n in gone)
-    assert begun["loss"] < at_once["loss"]
+    plain, values, stats = state.build_network(
+        config_of().model, features=BINS, classes=CLASSES, frames=FRAMES, key=jax.random.key(0)
+    )
+    changed, *_ = state.build_network(
+        config.model, features=BINS, classes=CLASSES, frames=FRAMES, key=jax.random.key(0)
+    )
+    x = (batch()["features"], batch()["length"])
+    known = dict(zip(finetune.names(first.params), jax.tree.leaves(first.params), strict=True))
+    leaves = [known[name] for name in finetune.names(values)]
+    same = jax.tree.unflatten(jax.tree.structure(values), leaves)
+    without = plain.apply(same, stats, *x, train=False)[0]
+    at_once = changed.apply(first.params, stats, *x, train=False)[0]
+    np.testing.assert_allclose(at_once, without, atol=1e-6)
+    params = jax.tree.unflatten(
+        jax.tree.structure(last.params),
+        [
+            after if "lora" in name else before
+            for name, before, after in zip(
+                known, jax.tree.leaves(first.params), jax.tree.leaves(last.params), strict=True
+            )
+        ],
+    )
+    assert jnp.abs(changed.apply(params, stats, *x, train=False)[0] - without).max() > 1e-5
 
 
 def test_nothing_asked_is_the_same_optimiser() -> None:
