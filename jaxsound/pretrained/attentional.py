@@ -137,7 +137,7 @@ def htsat(config: Any, base: str) -> Layout:
             entries.append(Entry(kernel, (f"{merge}reduction.weight",), "linear"))
     entries += norm_entries(("norm",), f"{base}norm")
     # The fusion of longer clips, and what relates sounds to texts.
-    unused = (f"{patch}fusion_model.", f"{patch}mel_conv2d.")
-    unused += ("audio_projection.", "text_model.", "text_projection.", "logit_scale")
+    fusion = (f"{patch}fusion_model.", f"{patch}mel_conv2d.")
+    texts = ("audio_projection.", "text_model.", "text_projection.", "logit_scale")
     name = "transformers' CLAP" + ("" if base.startswith("audio_model") else ", its audio tower")
-    return Layout(name, f"{patch}proj.weight", tuple(entries), unused=unused)
+    return Layout(name, f"{patch}proj.weight", tuple(entries), unused=fusion + texts)

@@ -107,12 +107,15 @@ def begun(
     if not wanted.weights:
         return initialise
     published = files.read(wanted.weights, wanted.sha256)
-    told = []
+    told = False
 
     def begin(key: Any) -> tuple[Any, Any]:
-        start = fit(published, config.model, *initialise(key), features=features, stem=wanted.stem)
+        nonlocal told
+        drawn = initialise(key)
+        start = fit(published, config.model, *drawn, features=features, stem=wanted.stem)
         if not told and jax.process_index() == 0:
-            told.append(print(start.note, file=sys.stderr))
+            print(start.note, file=sys.stderr)
+        told = True
         return start.params, start.stats
 
     return begin
@@ -137,13 +140,14 @@ def tensors(config: Any, params: Any, stats: Any, layout: str = "") -> dict[str,
         there = ", ".join(known) or "no publisher's names are known for it"
         raise UserError(f"model.name={config.name!r} has no layout {layout!r}: {there}")
     chosen = known[layout] if layout else next(iter(known.values()))
-    ours, made = {**flat(params), **flat(stats)}, {}
+    ours = {**flat(params), **flat(stats)}
+    made: dict[str, np.ndarray] = {}
     for entry in chosen.entries:
         made.update(zip(entry.names, entry.theirs(np.asarray(ours.pop(entry.path))), strict=True))
     classified = any(entry.head for entry in chosen.entries)
     if left := [path for path in ours if classified or path[0] not in _CLASSIFIER]:
         path = ".".join(map(str, min(left, key=str)))
-        raise UserError(f"{path} has no place in {chosen.name}; choose another layout or merge it")
+        raise UserError(f"{path} has no place in {chosen.name}")
     return made
 
 
@@ -154,7 +158,9 @@ def flat(tree: Any) -> dict[Path, Any]:
 
 def path_of(keys: tuple[Any, ...]) -> Path:
     """A path as JAX gives it in the words and numbers of the module's attributes."""
-    names = [getattr(k, "key", getattr(k, "idx", getattr(k, "name", None))) for k in keys]
+    names: list[Any] = [
+        getattr(k, "key", getattr(k, "idx", getattr(k, "name", None))) for k in keys
+    ]
     return tuple(names[:-1] if names[-1] == "value" else names)
 
 

@@ -25,7 +25,7 @@ from jaxsound.training.writer import METRICS_FILE, JsonlWriter
 from tests.pretrained.originals import blank
 
 pytest.importorskip("safetensors", reason="needs the extra 'hub'")
-SIZE = {"width": 16, "depth": 2, "heads": 2, "patch": 4, "time_stride": 3, "frequency_stride": 2}
+SIZE = {"width": 16, "depth": 1, "heads": 2, "patch": 4, "time_stride": 3, "frequency_stride": 2}
 PUBLISHED = {"bins": 16, "frames": 30, "classes": 7}  # for other bins, frames and classes
 
 
