@@ -60,7 +60,10 @@ def read(where: str, sha256: str = "") -> Published:
             f"{path}: it or the config.json beside it cannot be read ({error})"
         ) from None
     if sha256 and found != sha256.lower():
-        raise UserError(f"{path}: its SHA-256 is {found}, and {sha256} is wanted")
+        raise UserError(
+            f"{path}: its SHA-256 is {found}, and {sha256} is wanted "
+            "(--config.pretrained.sha256= takes any)"
+        )
     return Published(path, found, _tensors(path), config if isinstance(config, dict) else {})
 
 
