@@ -71,7 +71,7 @@ SMALL = {
         "depths": (2, 1),
         "heads": (2, 2),
         "window": 2,
-        "picture": 40,
+        "picture": 60,
         "patch": 5,
     },
     "wav2vec2": {"width": 32, "depth": 1, "heads": 4, "channels": 8, "positions": 4},
