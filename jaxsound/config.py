@@ -8,7 +8,7 @@ relations between them before anything is read, written or compiled.
 import contextlib
 import dataclasses
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +143,19 @@ def _check(
             raise UserError(f"config.{prefix}{name}={section[name]!r}: must be {key.wants}")
 
 
+def _check_htsat(model: Any, bins: int, refuse: Callable[[str, Any, str], None]) -> None:
+    if len(model.depths) != len(model.heads):
+        refuse("model.heads", model.heads, f"must be as many as model.depths={model.depths}")
+    if model.picture % bins:
+        refuse("model.picture", model.picture, f"must be a multiple of the {bins} bins")
+    smallest = model.patch * model.window * 2 ** (len(model.depths) - 1)
+    if model.picture % smallest:
+        refuse("model.picture", model.picture, f"must be a multiple of {smallest} pixels")
+    for stage, heads in enumerate(model.heads):
+        if model.width * 2**stage % heads:
+            refuse("model.heads", model.heads, f"{heads} must divide {model.width * 2**stage}")
+
+
 def _check_relations(config: ml_collections.ConfigDict, frontend: FrontendConfig) -> None:
     data, model, schedule = config.data, config.model, config.optimizer.schedule
 
@@ -182,6 +195,14 @@ def _check_relations(config: ml_collections.ConfigDict, frontend: FrontendConfig
             refuse("model.heads", model.heads, "rotary positions need an even width per head")
         if model.positions == "sinusoidal" and model.width % 2:
             refuse("model.width", model.width, "sinusoidal positions need an even width")
+    if model.name == "htsat":
+        _check_htsat(model, data.crop_bins or frontend.features, refuse)
+    if model.name == "wav2vec2" and model.width % model.position_groups:
+        refuse("model.position_groups", model.position_groups, f"must divide width={model.width}")
+    if model.name in ("ast", "wav2vec2") and model.width % model.heads:
+        refuse("model.heads", model.heads, f"must divide model.width={model.width}")
+    if model.name == "ast" and (data.crop_bins or frontend.features) < model.patch:
+        refuse("model.patch", model.patch, f"the input has {frontend.features} bins")
     if config.batch_size % config.optimizer.accumulate:
         refuse(
             "optimizer.accumulate",

@@ -20,7 +20,18 @@ from jaxsound.errors import UserError
 from jaxsound.evaluation.evaluators import Classification, Predictions
 from jaxsound.features.store import Store
 from jaxsound.input import pipeline
-from jaxsound.training import finite, losses, optim, selection, sharding, state, step, stopping
+from jaxsound.pretrained.weights import begun
+from jaxsound.training import (
+    finetune,
+    finite,
+    losses,
+    optim,
+    selection,
+    sharding,
+    state,
+    step,
+    stopping,
+)
 
 STEPS_PER_CALL = 8  # on accelerators, where starting a call may take longer than a small step
 SMALL_WIDTH = 256  # of a transformer whose step alone does not fill an accelerator
@@ -56,7 +67,8 @@ def make_experiment(
     """Network, optimiser, feed and the compiled functions.
 
     Raises:
-      UserError: the devices do not divide the batch, or a fold lacks validation clips to follow.
+      UserError: the devices do not divide the batch, a fold lacks validation clips to follow, or
+        the published weights that are asked for cannot be read or are of another network.
     """
     longest = int(store.lengths.max())
     pad, _ = input_shape(config, longest)
@@ -72,14 +84,15 @@ def make_experiment(
     steps_per_epoch = max(1, round(largest / config.batch_size))
     local = jax.local_devices() if config.crossval == "process" else None
     placement = sharding.Placement(sharding.make_mesh(config.batch_size, local), stacked=stacked)
+    features = config.data.crop_bins or store.frames.shape[1]
     network, initialise = state.plan_network(
-        config.model,
-        features=config.data.crop_bins or store.frames.shape[1],
-        classes=len(store.class_names),
-        frames=pad,
+        config.model, features=features, classes=len(store.class_names), frames=pad
     )
+    finetune.check(config.pretrained, jax.eval_shape(initialise, jax.random.key(0))[0])
+    network = dataclasses.replace(network, fixed_statistics=config.pretrained.fixed_statistics)
     steps = steps_per_epoch * config.epochs
     optimizer = optim.make_optimizer(config.optimizer, steps, steps_per_epoch)
+    optimizer = finetune.adapted(optimizer, config.pretrained, steps)
     feed = pipeline.Feed(
         store,
         placement,
@@ -95,7 +108,7 @@ def make_experiment(
         optimizer=optimizer,
         placement=placement,
         feed=feed,
-        initialise=initialise,
+        initialise=begun(initialise, config, features),
         train_step=placement.jit_train(one_step),
         train_steps=placement.jit_train(one_step, several=True),
         eval_step=placement.jit_eval(step.make_eval_step(network, pad)),

@@ -31,6 +31,7 @@ from jaxsound.experiment import (
     train_iterator,
 )
 from jaxsound.features.store import Store, open_store, place, precompute
+from jaxsound.pretrained import files
 from jaxsound.results import finish, fold_result, weights_tested
 from jaxsound.training import hosts, optim, selection, state, stopping, wandb_writer, workdir
 from jaxsound.training.checkpoint import Checkpoints
@@ -44,6 +45,7 @@ def run(config: ml_collections.ConfigDict, directory: Path) -> dict[str, Any] | 
     Returns:
       The cross-validated result; None when another process has it or will have it.
     """
+    files.pin(config.pretrained)
     workdir.check(directory, config)
     result = workdir.finished(directory, config)
     hosts.agree({"configuration": workdir.shared_config(config), "result": str(bool(result))})

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxsound.training import losses
+from jaxsound.training import finetune, losses
 from jaxsound.training.augment import augment, crop_bins
 from jaxsound.training.state import Network, TrainState
 
@@ -47,7 +47,8 @@ def make_train_step(
     Args:
       network: the model's static half.
       optimizer: what `state.opt_state` belongs to.
-      config: the whole configuration (`optimizer`, `loss`, `augment` and `nonfinite` are read).
+      config: the whole configuration (`optimizer`, `loss`, `augment`, `pretrained` and `nonfinite`
+        are read).
       frames: T of a training batch.
 
     The metrics' `finite` says whether loss and gradient are; where they are not and `nonfinite` is
@@ -56,6 +57,7 @@ def make_train_step(
     parts = config.optimizer.accumulate
 
     def loss_of(params: Any, stats: Any, part: Batch, weight: Array, key: Array) -> Any:
+        params = finetune.hold(config.pretrained, params)
         logits, stats = network.apply(
             params, stats, part["features"], part["length"], train=True, key=key
         )
