@@ -14,8 +14,6 @@ import ml_collections
 import numpy as np
 from jax.experimental import multihost_utils
 
-from jaxsound.cache import cache_root
-from jaxsound.config import frontend_config
 from jaxsound.data import folds
 from jaxsound.data.dataset import prepare
 from jaxsound.evaluation import crossval, images
@@ -31,7 +29,7 @@ from jaxsound.experiment import (
     take_steps,
     train_iterator,
 )
-from jaxsound.features.store import precompute
+from jaxsound.input.stores import prepare_store
 from jaxsound.results import finish, fold_result, weights_tested
 from jaxsound.training import optim, selection, state, stopping, wandb_writer, workdir
 from jaxsound.training.checkpoint import Checkpoints
@@ -52,7 +50,7 @@ def run(config: ml_collections.ConfigDict, directory: Path) -> dict[str, Any] | 
     writes = jax.process_index() == 0 or config.crossval == "process"
     wandb_writer.check(config.wandb if writes else "")
     dataset = prepare(config.data)
-    store = precompute(dataset, frontend_config(config), cache_root(config.data.cache_dir))
+    store = prepare_store(config, dataset)
     available = sorted(set(store.folds.tolist()) - {folds.ONLY_TRAINS})
     splits = {
         fold: folds.split(store, fold, validation=config.data.validation, seed=config.seed)

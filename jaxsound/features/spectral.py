@@ -60,6 +60,7 @@ def energies(
     win_length: int = 0,
     power: float = 2.0,
     filters: np.ndarray | None = None,
+    response: jax.Array | None = None,
 ) -> jax.Array:
     """|STFT|**power, through mel filters if they are given: [B, N] -> [B, T, F or n_mels] float32.
 
@@ -73,6 +74,7 @@ def energies(
       win_length: samples of the window; 0 is n_fft.
       power: 1 is magnitude, 2 is power.
       filters: [n_mels, F], as of `mel_filterbank`; None leaves the frequency bins.
+      response: [B, F], factors of |STFT|**2; None for none.
     """
     window = _window(n_fft, win_length)
     hop = hop_length or len(window) // 4
@@ -88,6 +90,8 @@ def energies(
         piece = jax.lax.dynamic_slice(rows, corner, (1, block + chunks - 1, hop))[0]
         spectrum = _spectrum(piece, block, window, n_fft)
         energy = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
+        if response is not None:
+            energy = energy * response[where[0]]
         if power != 2.0:
             energy = jnp.power(energy, power / 2)
         return energy if filters is None else _filtered(energy, filters)

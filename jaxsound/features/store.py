@@ -52,7 +52,7 @@ class Store:
     """An open store: N clips, M feature columns. `frames` is a read-only memory map."""
 
     path: Path
-    frames: np.ndarray  # [sum of lengths, M] float16 or float32
+    frames: np.ndarray  # [sum of lengths, M] float16 or float32; samples are [..., 1] int16
     offsets: np.ndarray  # [N + 1] int64
     labels: np.ndarray  # [N] int32
     folds: np.ndarray  # [N] int32; 0 = only ever trains
@@ -62,6 +62,7 @@ class Store:
     frontend: FrontendConfig
     publisher_folds: bool
     meta: dict[str, Any]  # the rest of store.json: name, note, left_out, citation, versions, ...
+    sound: "Store | None" = None  # the same clips' samples, where training computes the features
 
     @property
     def lengths(self) -> np.ndarray:
