@@ -50,7 +50,7 @@ def speed(
     """Plays a clip faster or slower, pitch and duration alike, and cuts `size` samples out of it.
 
     The speed is `factor` to the power of -1 to 1, uniformly, rounded to a 1024th; samples between
-    samples are interpolated linearly, as in EnvNet (Tokozume and Harada, 2017).
+    samples are interpolated linearly, as for EnvNet-v2 (Tokozume et al., 2018).
 
     Args:
       key: PRNG key.
