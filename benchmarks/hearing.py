@@ -3,7 +3,8 @@
     python benchmarks/hearing.py [--clips=32] [--rounds=5]
 
 The network and batch of `configs/esc10_waveform.py` on clips of noise of 5 s. Each line is a
-compiled step of its own; rounds go around all of them, and medians are printed, in ms a step.
+compiled step of its own; rounds go around all of them. The table has medians: ms of a step, and ms
+of processors' time for it, which other work on the machine disturbs less.
 """
 
 import argparse
@@ -68,12 +69,12 @@ class Side:
         iterator.close()
         self.run()
 
-    def run(self) -> float:
-        """Milliseconds of a step."""
-        began = time.perf_counter()
+    def run(self) -> tuple[float, float]:
+        """Milliseconds of a step, and of processors in it."""
+        began, worked = time.perf_counter(), time.process_time()
         self.state, metrics = self.made.train_step(self.state, self.batch, self.key)
         jax.block_until_ready(metrics)
-        return 1e3 * (time.perf_counter() - began)
+        return 1e3 * (time.perf_counter() - began), 1e3 * (time.process_time() - worked)
 
 
 def main() -> None:
@@ -89,16 +90,19 @@ def main() -> None:
         name: Side(changes, args.clips)
         for name, changes in (TURNED_ON | {"everything": everything}).items()
     }
-    times: dict[str, list[float]] = {name: [] for name in sides}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
     for _ in range(args.rounds):
         for name, side in sides.items():
             times[name].append(side.run())
-    base = statistics.median(times["features"])
+    middle = {
+        name: [statistics.median(column) for column in zip(*rows, strict=True)]
+        for name, rows in times.items()
+    }
     print(f"{Path(__file__).stem}: batches of {args.clips}, {jax.devices()[0].device_kind}")
-    for name, values in times.items():
-        middle = statistics.median(values)
-        per_clip = (middle - base) / args.clips
-        print(f"{name:<30} {middle:8.1f} ms {per_clip:+7.2f} ms a clip  (least {min(values):.1f})")
+    print(f"{'':<30} {'step':>8} {'processors':>12} {'more, a clip':>14}")
+    for name, (wall, worked) in middle.items():
+        more = (worked - middle["features"][1]) / args.clips
+        print(f"{name:<30} {wall:8.1f} {worked:12.1f} {more:+14.2f}")
 
 
 if __name__ == "__main__":

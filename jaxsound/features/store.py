@@ -116,7 +116,7 @@ def open_store(path: Path) -> Store:
     try:
         meta = _load_meta(path)
         frontend = FrontendConfig(**meta["frontend"])
-        arrays = {name: _load(path, name) for name in ("offsets", *_COLUMNS)}
+        arrays: dict[str, Any] = {name: _load(path, name) for name in ("offsets", *_COLUMNS)}
         frames = _load(path, "frames", "r")
         clips = len(arrays["offsets"]) - 1
         expected = (arrays["offsets"][-1], frontend.features)

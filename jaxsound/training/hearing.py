@@ -45,6 +45,28 @@ def _together(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+def _side_by_side(features: FrontendConfig) -> Callable[..., Array]:
+    """The frontend, whose batch takes the clips of all folds where they are side by side.
+
+    Batched by the compiler instead, its float64 would be float32.
+    """
+
+    @jax.custom_batching.custom_vmap
+    def run(sound: Array, length: Array, *response: Array) -> Array:
+        return frontend(features, sound, length, *response)
+
+    @run.def_vmap
+    def run_folds(folds: int, batched: Any, *args: Array) -> tuple[Array, bool]:
+        each = [
+            x if of_fold else jnp.broadcast_to(x, (folds, *x.shape))
+            for x, of_fold in zip(args, batched, strict=True)
+        ]
+        made = run(*(x.reshape(-1, *x.shape[2:]) for x in each))
+        return made.reshape(folds, -1, *made.shape[1:]), True
+
+    return run  # type: ignore[no-any-return]
+
+
 def make_hearing(
     config: Any,
     features: FrontendConfig,
@@ -72,6 +94,8 @@ def make_hearing(
         "low_pass": config.low_pass,
         "low_pass_hz": config.low_pass_hz,
     }
+
+    features_of = _side_by_side(features)
 
     def alone(key: Array, sound: Array, length: Array, plain: Array) -> tuple[Array, ...]:
         """What is done to a clip by itself, before it is mixed; and its loudness."""
@@ -111,8 +135,8 @@ def make_hearing(
 
     def listen(key: Array, sound: Array, length: Array, plain: Array) -> Array:
         heard, passed = jax.vmap(after)(key, sound, length, plain)
-        filters = config.equaliser_db or config.low_pass
-        return frontend(features, heard, length, passed if filters else None)
+        filters = (passed,) if config.equaliser_db or config.low_pass else ()
+        return features_of(heard, length, *filters)
 
     def hear(key: Array, batch: Batch) -> tuple[Array, Array, Array]:
         sound, length = crops(batch, window(config, size)), batch["length"]
