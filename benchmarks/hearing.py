@@ -1,6 +1,6 @@
 """What a training step costs that hears sound: the frontend inside it, and each augmentation.
 
-    python benchmarks/hearing.py [--clips=32] [--rounds=5]
+    python benchmarks/hearing.py [--clips=32] [--rounds=5] [--rows NAME...]
 
 The network and batch of `configs/esc10_waveform.py` on clips of noise of 5 s. Each line is a
 compiled step of its own; rounds go around all of them. The table has medians: ms of a step, and ms
@@ -81,14 +81,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clips", type=int, default=32, help="of a batch")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rows", nargs="*", default=[], help="some of them; features always")
     args = parser.parse_args()
     everything: dict[str, Any] = {}
     for changes in TURNED_ON.values():
         everything |= {k: v for k, v in changes.items() if k.startswith("augment.")}
     everything["augment.loudness"] = "a_weighted"
+    wanted = {"features", *(args.rows or (*TURNED_ON, "everything"))}
     sides = {
         name: Side(changes, args.clips)
         for name, changes in (TURNED_ON | {"everything": everything}).items()
+        if name in wanted
     }
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
     for _ in range(args.rounds):
