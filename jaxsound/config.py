@@ -16,8 +16,8 @@ import ml_collections
 from absl import flags
 
 from jaxsound.errors import UserError
-from jaxsound.features.frontend import FrontendConfig
-from jaxsound.keys import MODEL_COMMON, MODELS, SECTIONS, TOP, Key
+from jaxsound.features.frontend import SAMPLES, FrontendConfig
+from jaxsound.keys import IN_SOUND, MODEL_COMMON, MODELS, SECTIONS, TOP, Key
 from jaxsound.models import stack
 
 KEYS = frozenset(
@@ -214,3 +214,28 @@ def _check_relations(config: ml_collections.ConfigDict, frontend: FrontendConfig
         refuse("augment.gain_db", config.augment.gain_db, why)
     if data.subset and data.name != "esc50":
         refuse("data.subset", data.subset, "only data.name='esc50' has this subset")
+    _check_sound(config, frontend, refuse)
+
+
+def _check_sound(
+    config: ml_collections.ConfigDict, frontend: FrontendConfig, refuse: Callable[..., None]
+) -> None:
+    """What training on sound needs, and what needs sound."""
+    augment = config.augment
+    if frontend.kind == SAMPLES:
+        refuse("frontend.kind", frontend.kind, "networks take features; see data.input='waveform'")
+    if config.data.input == "features":
+        for key, off in IN_SOUND.items():
+            if augment[key] != off:
+                refuse(f"augment.{key}", augment[key], "needs data.input='waveform'")
+        return
+    for key, plain in {"seconds": 0, "pad": "none", "resize_frames": 0}.items():
+        if (value := getattr(frontend, key)) != plain:
+            why = f"with data.input='waveform' must be {plain!r}; data.pad_seconds cuts and pads"
+            refuse(f"frontend.{key}", value, why)
+    if augment.noise_low_db > augment.noise_high_db:
+        why = f"must be at most noise_high_db={augment.noise_high_db}"
+        refuse("augment.noise_low_db", augment.noise_low_db, why)
+    if augment.low_pass and augment.low_pass_hz > frontend.sample_rate / 2:
+        why = f"must be at most half of frontend.sample_rate={frontend.sample_rate}"
+        refuse("augment.low_pass_hz", augment.low_pass_hz, why)

@@ -72,6 +72,10 @@ def choice(default: Any, options: tuple[Any, ...], doc: str) -> Key:
     return Key(default, lambda v: v in options, "one of " + ", ".join(map(repr, options)), doc)
 
 
+def chance(doc: str) -> Key:
+    return real(0.0, f"Chance for a clip: {doc}", 0.0, 1.0)
+
+
 def integers(default: tuple[int, ...], doc: str) -> Key:
     return Key(
         default,
@@ -140,6 +144,11 @@ DATA = {
     ),
     "fixed_mean": real(0.0, "Subtracted where normalize is 'fixed'.", low=-_LARGEST),
     "fixed_std": real(1.0, "Divides where normalize is 'fixed'.", low=1e-9),
+    "input": choice(
+        "features",
+        ("features", "waveform"),
+        "Train on stored features, or on stored sound, with the frontend inside the step.",
+    ),
     "feed": choice(
         "auto",
         ("auto", "stream", "resident"),
@@ -303,6 +312,31 @@ AUGMENT = {
     "time_roll": flag(False, "Rotate each clip in time within its own length."),
     "gain_db": real(0.0, "Random gain of up to this many dB either way (log-mel only)."),
     "mixup": real(0.0, "Beta(a, a) mixing of pairs and their labels; 0 for none."),
+    "time_mix": chance("a stretch of time is another clip's, labels by share."),
+    "freq_mix": chance("a band of frequencies is another clip's, labels by share."),
+    "mel_jitter": real(0.0, "Moves either end of the bins by up to this share of them.", 0.0, 0.5),
+    # In sound: these need data.input='waveform'.
+    "shift": flag(False, "In sound: turn each clip round within its own length."),
+    "loop": chance("in sound, zeros at its ends give way to repetitions of it."),
+    "speed": real(1.0, "In sound: faster or slower by up to this factor; 1 for none.", 1.0, 2.0),
+    "between_class": chance("in sound, mixed with one of another class, by their loudness."),
+    "loudness": choice("a_weighted", ("a_weighted", "rms"), "What 'between_class' mixes by."),
+    "polarity": flag(False, "In sound: half of the clips upside down."),
+    "level_db": real(0.0, "In sound: random gain of up to this many dB either way.", 0.0, 60.0),
+    "noise": chance("in sound, white noise is added."),
+    "noise_low_db": real(10.0, "Least signal-to-noise ratio of 'noise', dB.", -20.0, 100.0),
+    "noise_high_db": real(40.0, "Greatest signal-to-noise ratio of 'noise', dB.", -20.0, 100.0),
+    "equaliser_db": real(0.0, "In sound: a random curve of up to this many dB.", 0.0, 60.0),
+    "low_pass": chance("in sound, a low-pass filter."),
+    "low_pass_hz": real(2000.0, "Lowest cut-off of 'low_pass', Hz.", 1.0),
+}
+# What of that needs sound, and the value that leaves it out.
+IN_SOUND = {
+    name: AUGMENT[name].default
+    for name in (
+        *("shift", "loop", "speed", "between_class", "polarity"),
+        *("level_db", "noise", "equaliser_db", "low_pass"),
+    )
 }
 
 PRETRAINED = {

@@ -18,6 +18,7 @@ import numpy as np
 from jaxsound.features import spectral
 
 KINDS = ("stft", "mel", "log_mel", "mfcc", "fbank")
+SAMPLES = "samples"  # no features: the sound itself, for training that computes them in the step
 EXCERPTS = ("start", "loudest")
 PADS = ("none", "zero", "reflect", "floor", "blank")
 SCALES = ("none", "standardize", "minmax")
@@ -34,6 +35,7 @@ class FrontendConfig:
     kind: "stft" (|STFT|**power), "mel", "log_mel" (power_to_db of mel), "mfcc" (DCT of log_mel) or
     "fbank": Kaldi's filterbank with a Hann window, as AST and others hear it. That one takes the
     natural logarithm of power and reads, of what follows n_mels, only fmin, fmax and delta on.
+    "samples" is the sound as int16, a column with a row for each sample: see `samples_of`.
     Mel filters narrower than a bin stay empty, as in librosa: their columns are constant. `stft`
     and `mel` are refused as float16, which overflows at 65504 and loses the quiet frames to zero,
     unless they are scaled.
@@ -79,7 +81,7 @@ class FrontendConfig:
     def features(self) -> int:
         """M, the number of feature columns."""
         bins = 1 + self.n_fft // 2
-        columns = {"stft": bins, "mfcc": self.n_mfcc}.get(self.kind, self.n_mels)
+        columns = {"stft": bins, "mfcc": self.n_mfcc, SAMPLES: 1}.get(self.kind, self.n_mels)
         return self.resize_bins or columns * (1 + self.delta)
 
     @property
@@ -89,6 +91,8 @@ class FrontendConfig:
 
     def frames(self, samples: int) -> int:
         """Frames of a clip of `samples` samples: librosa's count, and 1 for an empty clip."""
+        if self.kind == SAMPLES:
+            return max(1, samples)
         used = min(samples, self.limit) if self.limit else samples
         used = used if self.pad == "none" else self.limit
         return self.resize_frames or max(1, 1 + (used - self.first) // self.hop_length)
@@ -100,6 +104,11 @@ class FrontendConfig:
         librosa's frames are centred and reach beyond the clip, Kaldi's lie within it.
         """
         return (self.win_length or self.n_fft) if self.kind == "fbank" else self.n_fft % 2
+
+
+def samples_of(config: FrontendConfig) -> FrontendConfig:
+    """What keeps the sound that `config` makes features of."""
+    return FrontendConfig(kind=SAMPLES, sample_rate=config.sample_rate, dtype="int16")
 
 
 def _refuse(key: str, value: object, must: str) -> None:
@@ -132,7 +141,7 @@ def _check_values(config: FrontendConfig) -> None:
     nyquist = c.sample_rate / 2
     narrow = c.kind in ("log_mel", "mfcc", "fbank") or c.scale != "none"
     rules: tuple[tuple[str, bool, str], ...] = (
-        ("kind", c.kind in KINDS, f"one of {', '.join(KINDS)}"),
+        ("kind", c.kind in (*KINDS, SAMPLES), f"one of {', '.join(KINDS)}"),
         ("sample_rate", c.sample_rate >= 1, "1 or more, in Hz"),
         ("excerpt", c.excerpt in EXCERPTS, f"one of {', '.join(EXCERPTS)}"),
         ("seconds", c.seconds == 0 or c.limit >= 1, "0 (the whole clip) or at least a sample"),
@@ -155,10 +164,11 @@ def _check_values(config: FrontendConfig) -> None:
         ("resize_frames", c.resize_frames >= 0, "0 (as they are) or more"),
         ("resize_bins", c.resize_bins >= 0, "0 (as they are) or more"),
         ("scale", c.scale in SCALES, f"one of {', '.join(SCALES)}"),
-        ("dtype", c.dtype in DTYPES, f"one of {', '.join(DTYPES)}"),
+        ("dtype", c.dtype in DTYPES or c.kind == SAMPLES, f"one of {', '.join(DTYPES)}"),
+        ("dtype", c.dtype == "int16" or c.kind != SAMPLES, "int16 for kind=samples"),
         (
             "dtype",
-            c.dtype == "float32" or narrow,
+            c.dtype == "float32" or narrow or c.kind == SAMPLES,
             f"float32 for kind={c.kind}, whose range is wider than float16's, while scale=none",
         ),
     )
@@ -168,7 +178,12 @@ def _check_values(config: FrontendConfig) -> None:
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def frontend(config: FrontendConfig, waveform: jax.Array, samples: jax.Array) -> jax.Array:
+def frontend(
+    config: FrontendConfig,
+    waveform: jax.Array,
+    samples: jax.Array,
+    response: jax.Array | None = None,
+) -> jax.Array:
     """Features of a padded batch; a clip's do not depend on the padding or on its neighbours.
 
     Samples past `samples` count as zero, whatever they hold; `ref="max"`, `top_db`, resizing and
@@ -178,6 +193,8 @@ def frontend(config: FrontendConfig, waveform: jax.Array, samples: jax.Array) ->
       config: what to compute; static.
       waveform: [B, N] float32.
       samples: [B] int32, each clip's own samples.
+      response: [B, 1 + n_fft // 2] float32, factors of the energy in each bin, as a filter that
+        the sound has passed would have them; None for no filter.
 
     Returns:
       [B, T, M] float32 with T = config.frames(N) and M = config.features.
@@ -186,15 +203,21 @@ def frontend(config: FrontendConfig, waveform: jax.Array, samples: jax.Array) ->
         waveform, samples = _excerpt(config, waveform, samples)
     own = jnp.arange(waveform.shape[1])[None, :] < samples[:, None]
     waveform = jnp.where(own, waveform, 0.0)
+    if config.kind == SAMPLES:
+        return jnp.clip(jnp.round(waveform * 32768), -32768, 32767)[:, :, None]
     if config.pad in ("zero", "reflect"):
         waveform, samples = _padded(config, waveform, samples)
-    lengths = jnp.maximum(1, 1 + (samples - config.first) // config.hop_length)
-    features, lengths = _features(config, waveform, lengths)
+    features, lengths = _features(config, waveform, own_frames(config, samples), response)
     if config.resize_frames or config.resize_bins:
         features, lengths = _resized(config, features, lengths)
     if config.scale != "none":
         features = _scaled(config, features, lengths)
     return jnp.where(_valid(features, lengths), features, 0.0)
+
+
+def own_frames(config: FrontendConfig, samples: jax.Array) -> jax.Array:
+    """`[B]` int32, frames of clips of so many `samples [B]`, before any padding or resizing."""
+    return jnp.maximum(1, 1 + (samples - config.first) // config.hop_length)
 
 
 def _excerpt(
@@ -236,7 +259,7 @@ def _valid(features: jax.Array, lengths: jax.Array) -> jax.Array:
 
 
 def _features(
-    config: FrontendConfig, waveform: jax.Array, lengths: jax.Array
+    config: FrontendConfig, waveform: jax.Array, lengths: jax.Array, response: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
     """Features of the kind asked for, with deltas: [B, T, M], and each clip's valid frames."""
     c = config
@@ -251,7 +274,7 @@ def _features(
             c.sample_rate, c.n_fft, c.n_mels, c.fmin, c.fmax or None, c.htk, c.norm or None
         )
     shape = (c.n_fft, c.hop_length, c.win_length)
-    features = spectral.energies(waveform, *shape, power, filters, kaldi)
+    features = spectral.energies(waveform, *shape, power, filters, kaldi, response)
     # Silence is the least there is, so zeroed frames change neither the maximum nor the floor.
     features = jnp.where(_valid(features, lengths), features, 0.0)
     if kaldi:

@@ -62,6 +62,7 @@ def energies(
     power: float = 2.0,
     filters: np.ndarray | None = None,
     kaldi: bool = False,
+    response: jax.Array | None = None,
 ) -> jax.Array:
     """|STFT|**power, through mel filters if they are given: [B, N] -> [B, T, F or n_mels] float32.
 
@@ -78,6 +79,7 @@ def energies(
       kaldi: frames as Kaldi's `compute-fbank-feats` has them: the first begins with the clip and
         the last ends within it; each loses its mean, is pre-emphasised by 0.97 and has a
         symmetric Hann window, then zeros up to n_fft.
+      response: [B, F], factors of |STFT|**2; None for none.
     """
     window = np.hanning(win_length or n_fft) if kaldi else _window(n_fft, win_length)
     hop = hop_length or len(window) // 4
@@ -95,6 +97,8 @@ def energies(
         piece = jax.lax.dynamic_slice(rows, corner, (1, block + chunks - 1, hop))[0]
         spectrum = _spectrum(piece, block, window, n_fft, kaldi)
         energy = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
+        if response is not None:
+            energy = energy * response[where[0]]
         if power != 2.0:
             energy = jnp.power(energy, power / 2)
         return energy if filters is None else _filtered(energy, filters)
