@@ -29,6 +29,7 @@ from jaxsound.training.checkpoint import Checkpoints
 from jaxsound.training.writer import METRICS_FILE, JsonlWriter
 
 FOLLOWING = {
+    "seed": 1,
     "epochs": 6,
     "batch_size": 8,
     "eval_every": 1,
