@@ -84,10 +84,11 @@ def run(config: ml_collections.ConfigDict, directory: Path) -> dict[str, Any] | 
 def features(config: ml_collections.ConfigDict) -> Store:
     """The feature store: opened where it is made already, by whom ever; else prepared here."""
     frontend, cache = frontend_config(config), cache_root(config.data.cache_dir)
-    path = place(find(config.data).fingerprint, frontend, cache)
+    source = find(config.data)
+    path = place(source.fingerprint, frontend, cache)
     if path.exists():
         return open_store(path)
-    return precompute(prepare(config.data), frontend, cache)
+    return precompute(prepare(config.data, source), frontend, cache)
 
 
 def train_folds(experiment: Experiment, group: list[int], directory: Path) -> None:
