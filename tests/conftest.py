@@ -6,11 +6,10 @@ import sys
 from pathlib import Path
 
 import jax
-import numpy as np
 import pytest
 
-from jaxsound.features.frontend import FrontendConfig
 from jaxsound.features.store import Store
+from tests import tiny
 
 jax.config.update("jax_num_cpu_devices", 4)  # before anything asks for a device
 
@@ -37,23 +36,4 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """60 clips of 5 to 40 frames of 8 features: 3 classes with means of their own, 3 folds."""
-    rng = np.random.default_rng(0)
-    lengths = rng.integers(5, 41, 60)
-    labels = np.arange(60, dtype=np.int32) % 3
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    means = rng.normal(size=(3, 8))
-    frames = rng.normal(size=(offsets[-1], 8)) * 5 - 40
-    frames += np.repeat(means[labels] * 5, lengths, axis=0)
-    return Store(
-        path=tmp_path_factory.mktemp("store"),
-        frames=frames.astype(np.float16),
-        offsets=offsets,
-        labels=labels,
-        folds=np.repeat(np.arange(1, 4, dtype=np.int32), 20),
-        groups=np.array([f"source{i // 2}" for i in range(60)]),
-        clip_ids=np.array([f"clip{i}" for i in range(60)]),
-        class_names=("a", "b", "c"),
-        frontend=FrontendConfig(n_mels=8),
-        publisher_folds=False,
-        meta={"left_out": [], "note": "", "citation": "", "licence": "", "homepage": ""},
-    )
+    return tiny.store(tmp_path_factory.mktemp("store"))

@@ -26,9 +26,11 @@ from jaxsound.experiment import (
 from jaxsound.features.store import Store
 from jaxsound.training import progress, workdir
 from jaxsound.training.checkpoint import Checkpoints
-from jaxsound.training.writer import METRICS_FILE, JsonlWriter
+from jaxsound.training.writer import METRICS_FILE
+from tests import tiny
 
 FOLLOWING = {
+    "seed": 1,
     "epochs": 6,
     "batch_size": 8,
     "eval_every": 1,
@@ -65,14 +67,7 @@ def experiment_of(store: Store, stacked: bool = False, **changes: Any) -> Experi
 
 @pytest.fixture(scope="module", autouse=True)
 def _lines_alone() -> Iterator[None]:
-    """Curves go to `metrics.jsonl` alone: TensorFlow takes seconds to import."""
-
-    def make_writer(logdir: Path, *, resume_step: int | None = None, **_: Any) -> JsonlWriter:
-        logdir.mkdir(parents=True, exist_ok=True)
-        return JsonlWriter(logdir / METRICS_FILE, resume_step)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(progress, "make_writer", make_writer)
+    with tiny.lines_alone():
         yield
 
 

@@ -196,7 +196,9 @@ def test_a_second_run_at_the_same_address_is_refused(address: str, tmp_path: Pat
 def test_several_processes_are_refused(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("JAXSOUND_COORDINATOR", "here:1")
     monkeypatch.setenv("JAXSOUND_NUM_PROCESSES", "2")
+    monkeypatch.setenv("JAXSOUND_PROCESS_ID", "1")
     with (
         pytest.raises(UserError, match="need a disk that all of them see"),
         mirror.at(address, tmp_path),

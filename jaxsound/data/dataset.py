@@ -110,18 +110,19 @@ def find(data: Any) -> Source:
     return Source(builder_class, options, listing, fingerprint)
 
 
-def prepare(data: Any) -> Dataset:
+def prepare(data: Any, source: Source | None = None) -> Dataset:
     """Finds or downloads the data set that `data` names, checks it and decodes it, once.
 
     Args:
       data: an object with the attributes `name`, `manual_dir`, `cache_dir`, `subset`, `partial`,
         `on_bad` and `make_folds` of `config.data`.
+      source: what `find` has found, if it was asked before.
 
     Raises `UserError` for a name or option that is not known, a copy that is missing or not
     whole, a download that fails or is not the publisher's, and broken recordings. A failure or a
     kill leaves nothing that looks complete.
     """
-    source, cache = find(data), cache_root(data.cache_dir)
+    source, cache = source or find(data), cache_root(data.cache_dir)
     builder_class = source.builder_class
     config = Config(
         source.fingerprint,

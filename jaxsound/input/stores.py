@@ -12,11 +12,11 @@ from jaxsound.features.store import Store, open_store, place, precompute
 
 def prepare_store(config: Any) -> Store:
     """The store of `config`: opened where it is made already, by whom ever, or prepared here."""
-    fingerprint, cache = find(config.data).fingerprint, cache_root(config.data.cache_dir)
-    paths = [place(fingerprint, frontend, cache) for frontend in _wanted(config)]
+    source, cache = find(config.data), cache_root(config.data.cache_dir)
+    paths = [place(source.fingerprint, frontend, cache) for frontend in _wanted(config)]
     if all(path.exists() for path in paths):
         return _together([open_store(path) for path in paths])
-    return store_of(config, prepare(config.data))
+    return store_of(config, prepare(config.data, source))
 
 
 def store_of(config: Any, dataset: Dataset) -> Store:

@@ -128,6 +128,7 @@ class Checkpoints:
         like = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
         why = f"step {step} is whole, but does not fit this code and configuration"
         with self._in_one_line(why):
+            self._check_shapes(step, like)
             restored = self.manager.restore(
                 step,
                 args=ocp.args.Composite(
@@ -140,6 +141,18 @@ class Checkpoints:
                 iterator.set_state(restored["iterators"][str(fold)])
                 iterator.start_prefetch()
         return restored["state"], step, restored["about"]["seconds"]
+
+    def _check_shapes(self, step: int, like: TrainState) -> None:
+        """Raises `ValueError` with an array that has another shape.
+
+        Orbax would find it too, but while it reads: what it leaves behind then fails later.
+        """
+        reader = ocp.PyTreeCheckpointer()
+        tree = reader.metadata(self.directory / str(step) / "state").item_metadata.tree
+        saved = _by_name(tree)
+        for name, wanted in _by_name(like).items():
+            if name in saved and tuple(saved[name].shape) != tuple(wanted.shape):
+                raise ValueError(f"{name} is {saved[name].shape} there, {wanted.shape} here")
 
     def _agreed(self) -> int:
         """The step to go on from, or `_NONE`; the first process looks for all of them."""
@@ -251,6 +264,12 @@ class Checkpoints:
         finally:
             with contextlib.suppress(Exception):  # what failed was told by `wait`
                 self.manager.close()
+
+
+def _by_name(tree: Any) -> dict[str, Any]:
+    """Leaves by their path, alike for a state and for Orbax's record of it."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
 def _reason(error: Exception) -> str:

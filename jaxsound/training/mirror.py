@@ -8,7 +8,6 @@ what was done since the last checkpoint with it; the same command goes on anywhe
 """
 
 import contextlib
-import os
 import shutil
 import sys
 import threading
@@ -20,7 +19,7 @@ import filelock
 
 from jaxsound import places
 from jaxsound.errors import UserError
-from jaxsound.training import workdir
+from jaxsound.training import hosts, workdir
 from jaxsound.training.integrity import MANIFEST
 
 SECONDS = 60.0  # between two looks for what is new
@@ -44,7 +43,8 @@ def at(place: str, cache: Path) -> Iterator[Path]:
         with workdir.storage(Path(place)):
             yield Path(place)
         return
-    if int(os.environ.get("JAXSOUND_NUM_PROCESSES", "1")) > 1 or _of_several():
+    job = hosts.place()
+    if job and job.count > 1:
         raise UserError(f"--workdir={place}: several processes need a disk that all of them see")
     place = place.rstrip("/")
     copy = places.copy_of(place, cache / "runs")
@@ -60,10 +60,6 @@ def at(place: str, cache: Path) -> Iterator[Path]:
                 yield copy
     except filelock.Timeout:
         raise UserError(f"--workdir={place} is in use by another run of this machine") from None
-
-
-def _of_several() -> bool:
-    return int(os.environ.get("SLURM_NTASKS", "1")) > 1
 
 
 class _Pushing:

@@ -42,11 +42,9 @@ from jaxsound.experiment import (
     make_experiment,
     train_iterator,
 )
-from jaxsound.features.frontend import FrontendConfig
-from jaxsound.features.store import Store
 from jaxsound.training import progress, workdir
 from jaxsound.training.checkpoint import Checkpoints
-from jaxsound.training.writer import METRICS_FILE, JsonlWriter
+from tests import tiny
 from tests.reliability.disks import Disks
 
 FOLD = 1
@@ -57,26 +55,6 @@ NOTES = ("_CHECKPOINT_METADATA", "commit_success.txt")  # nothing of them is use
 
 class Interrupted(BaseException):
     """Stands for the end of a process."""
-
-
-def noise(path: Path) -> Store:
-    """60 clips of 3 classes in 3 folds."""
-    rng = np.random.default_rng(0)
-    lengths = rng.integers(5, 41, 60)
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    return Store(
-        path=path,
-        frames=rng.normal(size=(offsets[-1], 8)).astype(np.float16),
-        offsets=offsets,
-        labels=np.arange(60, dtype=np.int32) % 3,
-        folds=np.repeat(np.arange(1, 4, dtype=np.int32), 20),
-        groups=np.array([f"source{i // 2}" for i in range(60)]),
-        clip_ids=np.array([f"clip{i}" for i in range(60)]),
-        class_names=("a", "b", "c"),
-        frontend=FrontendConfig(n_mels=8),
-        publisher_folds=False,
-        meta={"left_out": [], "note": "", "citation": "", "licence": "", "homepage": ""},
-    )
 
 
 def make(path: Path) -> Experiment:
@@ -96,15 +74,9 @@ def make(path: Path) -> Experiment:
         }
     )
     validate(config)
-    store = noise(path)
+    store = tiny.store(path)
     splits = {FOLD: folds.split(store, FOLD, validation=0.0)}
     return make_experiment(config, store, splits, stacked=False)
-
-
-def make_writer(logdir: Path, *, resume_step: int | None = None, **_: Any) -> JsonlWriter:
-    """Curves go to `metrics.jsonl` alone: TensorFlow takes seconds to import."""
-    logdir.mkdir(parents=True, exist_ok=True)
-    return JsonlWriter(logdir / METRICS_FILE, resume_step)
 
 
 @contextlib.contextmanager
@@ -342,7 +314,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(argv)
     logging.set_verbosity(logging.FATAL)
-    progress.make_writer = make_writer
+    progress.make_writer = tiny.make_writer
     began = time.monotonic()
     counts: collections.Counter[str] = collections.Counter()
     bad: collections.Counter[str] = collections.Counter()

@@ -20,9 +20,9 @@ from jaxsound.experiment import (
     train_iterator,
 )
 from jaxsound.features.store import Store
-from jaxsound.training import progress, workdir
+from jaxsound.training import workdir
 from jaxsound.training.checkpoint import Checkpoints
-from jaxsound.training.writer import METRICS_FILE, JsonlWriter
+from tests import tiny
 
 SMALL = {
     "epochs": 3,
@@ -40,12 +40,7 @@ SMALL = {
 
 @pytest.fixture(scope="module", autouse=True)
 def _lines_alone() -> Iterator[None]:
-    def make_writer(logdir: Path, *, resume_step: int | None = None, **_: Any) -> JsonlWriter:
-        logdir.mkdir(parents=True, exist_ok=True)
-        return JsonlWriter(logdir / METRICS_FILE, resume_step)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(progress, "make_writer", make_writer)
+    with tiny.lines_alone():
         yield
 
 
