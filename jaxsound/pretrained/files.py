@@ -36,6 +36,11 @@ class Published:
     about: Mapping[str, Any]
 
 
+def on_hub(where: str) -> bool:
+    """Whether weights are named by a repository and its commit, and not by a place of a machine."""
+    return bool(_ON_HUB.fullmatch(where))
+
+
 def read(where: str, sha256: str = "") -> Published:
     """Reads a file, a folder with `model.safetensors`, or `OWNER/NAME@REVISION` of the hub.
 
