@@ -16,10 +16,12 @@ import ml_collections
 from absl import flags
 
 from jaxsound.errors import UserError
-from jaxsound.features.frontend import SAMPLES, FrontendConfig
+from jaxsound.features.frontend import SAMPLES, FrontendConfig, samples_of
 from jaxsound.keys import IN_SOUND, MODEL_COMMON, MODELS, SECTIONS, TOP, Key
 from jaxsound.models import stack
 
+HEARING = ("wav2vec2",)  # networks that take samples instead of features
+HEARD = FrontendConfig(kind=SAMPLES, sample_rate=16000, dtype="int16")
 KEYS = frozenset(
     [f"config.{name}" for name in TOP]
     + [f"config.{section}.{name}" for section, keys in SECTIONS.items() for name in keys]
@@ -33,7 +35,7 @@ def default_config(model: str) -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict({k: key.default for k, key in TOP.items()})
     for section, keys in SECTIONS.items():
         config[section] = {k: key.default for k, key in keys.items()}
-    config.frontend = dataclasses.asdict(FrontendConfig())
+    config.frontend = dataclasses.asdict(HEARD if model in HEARING else FrontendConfig())
     config.model = {"name": model} | {k: v.default for k, v in _model_keys(model).items()}
     config.lock()
     return config
@@ -130,6 +132,12 @@ def frontend_config(config: ml_collections.ConfigDict) -> FrontendConfig:
         raise UserError(f"config: {error}") from None
 
 
+def stored_frontends(config: ml_collections.ConfigDict) -> list[FrontendConfig]:
+    """What a run's stores keep: features, and where training hears sound, samples as well."""
+    features = frontend_config(config)
+    return [features] if config.data.input == "features" else [features, samples_of(features)]
+
+
 def _check(
     section: Mapping[str, Any], keys: dict[str, Key], prefix: str, sections: tuple[str, ...] = ()
 ) -> None:
@@ -143,7 +151,10 @@ def _check(
             raise UserError(f"config.{prefix}{name}={section[name]!r}: must be {key.wants}")
 
 
-def _check_htsat(model: Any, bins: int, refuse: Callable[[str, Any, str], None]) -> None:
+def _check_htsat(
+    data: Any, model: Any, frontend: FrontendConfig, refuse: Callable[[str, Any, str], None]
+) -> None:
+    bins = data.crop_bins or frontend.features
     if len(model.depths) != len(model.heads):
         refuse("model.heads", model.heads, f"must be as many as model.depths={model.depths}")
     if model.picture % bins:
@@ -151,6 +162,14 @@ def _check_htsat(model: Any, bins: int, refuse: Callable[[str, Any, str], None])
     smallest = model.patch * model.window * 2 ** (len(model.depths) - 1)
     if model.picture % smallest:
         refuse("model.picture", model.picture, f"must be a multiple of {smallest} pixels")
+    most, key = model.picture * (model.picture // bins), "data.pad_seconds"
+    if data.frames:
+        frames, key = data.frames, "data.frames"
+    else:
+        frames = frontend.frames(round(data.pad_seconds * frontend.sample_rate))
+    if frames > most:
+        value = data.frames or data.pad_seconds
+        refuse(key, value, f"{frames} frames, and a picture of {model.picture} has {most}")
     for stage, heads in enumerate(model.heads):
         if model.width * 2**stage % heads:
             refuse("model.heads", model.heads, f"{heads} must divide {model.width * 2**stage}")
@@ -196,7 +215,7 @@ def _check_relations(config: ml_collections.ConfigDict, frontend: FrontendConfig
         if model.positions == "sinusoidal" and model.width % 2:
             refuse("model.width", model.width, "sinusoidal positions need an even width")
     if model.name == "htsat":
-        _check_htsat(model, data.crop_bins or frontend.features, refuse)
+        _check_htsat(data, model, frontend, refuse)
     if model.name == "wav2vec2" and model.width % model.position_groups:
         refuse("model.position_groups", model.position_groups, f"must divide width={model.width}")
     if model.name in ("ast", "wav2vec2") and model.width % model.heads:
@@ -222,8 +241,11 @@ def _check_sound(
 ) -> None:
     """What training on sound needs, and what needs sound."""
     augment = config.augment
-    if frontend.kind == SAMPLES:
-        refuse("frontend.kind", frontend.kind, "networks take features; see data.input='waveform'")
+    if (frontend.kind == SAMPLES) != (config.model.name in HEARING):
+        why = f"samples go to model.name={' or '.join(HEARING)}, which takes nothing else"
+        refuse("frontend.kind", frontend.kind, why)
+    if frontend.kind == SAMPLES and config.data.input != "features":
+        refuse("data.input", config.data.input, "this network hears the stored samples themselves")
     if config.data.input == "features":
         for key, off in IN_SOUND.items():
             if augment[key] != off:

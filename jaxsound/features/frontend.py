@@ -18,7 +18,7 @@ import numpy as np
 from jaxsound.features import spectral
 
 KINDS = ("stft", "mel", "log_mel", "mfcc", "fbank")
-SAMPLES = "samples"  # no features: the sound itself, for training that computes them in the step
+SAMPLES = "samples"  # no features: the sound itself
 EXCERPTS = ("start", "loudest")
 PADS = ("none", "zero", "reflect", "floor", "blank")
 SCALES = ("none", "standardize", "minmax")
@@ -35,7 +35,8 @@ class FrontendConfig:
     kind: "stft" (|STFT|**power), "mel", "log_mel" (power_to_db of mel), "mfcc" (DCT of log_mel) or
     "fbank": Kaldi's filterbank with a Hann window, as AST and others hear it. That one takes the
     natural logarithm of power and reads, of what follows n_mels, only fmin, fmax and delta on.
-    "samples" is the sound as int16, a column with a row for each sample: see `samples_of`.
+    "samples" is the sound as int16, a column with a row for each sample: for networks that hear it,
+    and for training that computes features in its step. Of what follows, it is cut and padded.
     Mel filters narrower than a bin stay empty, as in librosa: their columns are constant. `stft`
     and `mel` are refused as float16, which overflows at 65504 and loses the quiet frames to zero,
     unless they are scaled.
@@ -91,18 +92,23 @@ class FrontendConfig:
 
     def frames(self, samples: int) -> int:
         """Frames of a clip of `samples` samples: librosa's count, and 1 for an empty clip."""
-        if self.kind == SAMPLES:
-            return max(1, samples)
         used = min(samples, self.limit) if self.limit else samples
         used = used if self.pad == "none" else self.limit
-        return self.resize_frames or max(1, 1 + (used - self.first) // self.hop_length)
+        return self.resize_frames or max(1, 1 + (used - self.first) // self.step)
+
+    @property
+    def step(self) -> int:
+        """Samples from one frame to the next."""
+        return 1 if self.kind == SAMPLES else self.hop_length
 
     @property
     def first(self) -> int:
-        """Samples that a clip's first frame needs; each further one takes `hop_length` more.
+        """Samples that a clip's first frame needs; each further one takes `step` more.
 
         librosa's frames are centred and reach beyond the clip, Kaldi's lie within it.
         """
+        if self.kind == SAMPLES:
+            return 1
         return (self.win_length or self.n_fft) if self.kind == "fbank" else self.n_fft % 2
 
 
@@ -140,6 +146,7 @@ def _check_values(config: FrontendConfig) -> None:
     c = config
     nyquist = c.sample_rate / 2
     narrow = c.kind in ("log_mel", "mfcc", "fbank") or c.scale != "none"
+    features = c.kind != SAMPLES
     rules: tuple[tuple[str, bool, str], ...] = (
         ("kind", c.kind in (*KINDS, SAMPLES), f"one of {', '.join(KINDS)}"),
         ("sample_rate", c.sample_rate >= 1, "1 or more, in Hz"),
@@ -164,11 +171,16 @@ def _check_values(config: FrontendConfig) -> None:
         ("resize_frames", c.resize_frames >= 0, "0 (as they are) or more"),
         ("resize_bins", c.resize_bins >= 0, "0 (as they are) or more"),
         ("scale", c.scale in SCALES, f"one of {', '.join(SCALES)}"),
-        ("dtype", c.dtype in DTYPES or c.kind == SAMPLES, f"one of {', '.join(DTYPES)}"),
-        ("dtype", c.dtype == "int16" or c.kind != SAMPLES, "int16 for kind=samples"),
+        ("dtype", c.dtype in DTYPES or not features, f"one of {', '.join(DTYPES)}"),
+        ("dtype", c.dtype == "int16" or features, "int16 for kind=samples"),
+        ("pad", features or c.pad not in ("floor", "blank"), "of samples for kind=samples"),
+        ("delta", features or not c.delta, "0 for kind=samples"),
+        ("resize_frames", features or not c.resize_frames, "0 for kind=samples"),
+        ("resize_bins", features or not c.resize_bins, "0 for kind=samples"),
+        ("scale", features or c.scale == "none", "none for kind=samples"),
         (
             "dtype",
-            c.dtype == "float32" or narrow or c.kind == SAMPLES,
+            c.dtype == "float32" or narrow or not features,
             f"float32 for kind={c.kind}, whose range is wider than float16's, while scale=none",
         ),
     )
@@ -203,10 +215,10 @@ def frontend(
         waveform, samples = _excerpt(config, waveform, samples)
     own = jnp.arange(waveform.shape[1])[None, :] < samples[:, None]
     waveform = jnp.where(own, waveform, 0.0)
-    if config.kind == SAMPLES:
-        return jnp.clip(jnp.round(waveform * 32768), -32768, 32767)[:, :, None]
     if config.pad in ("zero", "reflect"):
         waveform, samples = _padded(config, waveform, samples)
+    if config.kind == SAMPLES:
+        return jnp.clip(jnp.round(waveform * 32768), -32768, 32767)[:, :, None]
     features, lengths = _features(config, waveform, own_frames(config, samples), response)
     if config.resize_frames or config.resize_bins:
         features, lengths = _resized(config, features, lengths)
@@ -217,7 +229,7 @@ def frontend(
 
 def own_frames(config: FrontendConfig, samples: jax.Array) -> jax.Array:
     """`[B]` int32, frames of clips of so many `samples [B]`, before any padding or resizing."""
-    return jnp.maximum(1, 1 + (samples - config.first) // config.hop_length)
+    return jnp.maximum(1, 1 + (samples - config.first) // config.step)
 
 
 def _excerpt(

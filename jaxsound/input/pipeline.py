@@ -18,7 +18,6 @@ from jaxtyping import Int
 from tqdm import tqdm
 
 from jaxsound.errors import UserError
-from jaxsound.features.frontend import SAMPLES
 from jaxsound.features.store import Store
 from jaxsound.training.finite import name_clips
 from jaxsound.training.sharding import Placement
@@ -78,7 +77,8 @@ class Feed:
           batch_size: clips per step over all hosts.
           resident: keep frames on the device and send indices.
           threads: reading threads in stream mode.
-          longest: rows that a crop may have, of samples: it may reach past the store's last.
+          longest: for a store of samples that features are made of, rows that a crop may have: it
+            may reach past the store's last, and batches have no axis of columns.
         """
         self.store = store
         self.placement = placement
@@ -86,7 +86,7 @@ class Feed:
         self.threads = threads
         self.rows = np.asarray(store.frames)  # a view, as quick to index as an array
         self.frames = None
-        if store.frontend.kind == SAMPLES:
+        if longest:
             self.rows = self.rows[:, 0]
         if resident:
             kept = np.pad(self.rows, (0, longest)) if longest else self.rows

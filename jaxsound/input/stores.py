@@ -4,16 +4,15 @@ import dataclasses
 from typing import Any
 
 from jaxsound.cache import cache_root
-from jaxsound.config import frontend_config
+from jaxsound.config import stored_frontends
 from jaxsound.data.dataset import Dataset, find, prepare
-from jaxsound.features.frontend import FrontendConfig, samples_of
 from jaxsound.features.store import Store, open_store, place, precompute
 
 
 def prepare_store(config: Any) -> Store:
     """The store of `config`: opened where it is made already, by whom ever, or prepared here."""
     source, cache = find(config.data), cache_root(config.data.cache_dir)
-    paths = [place(source.fingerprint, frontend, cache) for frontend in _wanted(config)]
+    paths = [place(source.fingerprint, frontend, cache) for frontend in stored_frontends(config)]
     if all(path.exists() for path in paths):
         return _together([open_store(path) for path in paths])
     return store_of(config, prepare(config.data, source))
@@ -29,12 +28,9 @@ def store_of(config: Any, dataset: Dataset) -> Store:
       dataset: as `prepare` finds it.
     """
     cache = cache_root(config.data.cache_dir)
-    return _together([precompute(dataset, frontend, cache) for frontend in _wanted(config)])
-
-
-def _wanted(config: Any) -> list[FrontendConfig]:
-    features = frontend_config(config)
-    return [features] if config.data.input == "features" else [features, samples_of(features)]
+    return _together(
+        [precompute(dataset, frontend, cache) for frontend in stored_frontends(config)]
+    )
 
 
 def _together(stores: list[Store]) -> Store:

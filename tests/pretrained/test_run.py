@@ -21,8 +21,8 @@ from jaxsound.features.store import Store
 from jaxsound.pretrained import files, weights
 from jaxsound.training import progress
 from jaxsound.training.restore import restore
-from jaxsound.training.writer import METRICS_FILE, JsonlWriter
 from tests.pretrained.originals import blank
+from tests.tiny import lines_alone
 
 pytest.importorskip("safetensors", reason="needs the extra 'hub'")
 SIZE = {"width": 16, "depth": 1, "heads": 2, "patch": 4, "time_stride": 3, "frequency_stride": 2}
@@ -31,14 +31,7 @@ PUBLISHED = {"bins": 16, "frames": 30, "classes": 7}  # for other bins, frames a
 
 @pytest.fixture(scope="module", autouse=True)
 def _lines_alone() -> Iterator[None]:
-    """Curves go to `metrics.jsonl` alone: TensorFlow takes seconds to import."""
-
-    def make_writer(logdir: Path, *, resume_step: int | None = None, **_: Any) -> JsonlWriter:
-        logdir.mkdir(parents=True, exist_ok=True)
-        return JsonlWriter(logdir / METRICS_FILE, resume_step)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(progress, "make_writer", make_writer)
+    with lines_alone():
         yield
 
 
