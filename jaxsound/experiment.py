@@ -44,6 +44,7 @@ class Experiment:
     crop_frames: int
     pad_frames: int
     steps_per_epoch: int
+    learning_rate: np.ndarray  # [steps]
 
     @property
     def steps(self) -> int:
@@ -80,6 +81,7 @@ def make_experiment(
     )
     steps = steps_per_epoch * config.epochs
     optimizer = optim.make_optimizer(config.optimizer, steps, steps_per_epoch)
+    rates = jax.jit(jax.vmap(optim.schedule(config.optimizer, steps, steps_per_epoch)))
     feed = pipeline.Feed(
         store,
         placement,
@@ -103,6 +105,7 @@ def make_experiment(
         crop_frames=crop,
         pad_frames=pad,
         steps_per_epoch=steps_per_epoch,
+        learning_rate=np.asarray(rates(np.arange(steps))),
     )
 
 
