@@ -29,9 +29,11 @@ QUIET = 0.94  # share of idle time above which a machine counts as quiet
 PATIENCE = 60  # seconds that a benchmark waits for it
 SETTLE = 0.3  # seconds between runs, for threads that spin after their work
 # Kept out of both sides: fresh pages from the system cost a frontend more than its arithmetic.
+# What jaxsound sets for itself while it trains (allocator.py).
 MALLOC = {
-    "MALLOC_MMAP_THRESHOLD_": str(2**30),
-    "MALLOC_TRIM_THRESHOLD_": str(2**30),
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(2**40),
     "MALLOC_TOP_PAD_": str(2**28),
 }
 PACKAGES = ("jax", "flax", "grain", "numpy", "librosa", "soundfile", "soxr", "torch")

@@ -58,6 +58,7 @@ class Experiment:
     crop_rows: int  # of the store that training is fed from: frames, or samples
     pad_frames: int
     steps_per_epoch: int
+    learning_rate: np.ndarray  # [steps]
 
     @property
     def steps(self) -> int:
@@ -95,6 +96,7 @@ def make_experiment(
     network = dataclasses.replace(network, fixed_statistics=config.pretrained.fixed_statistics)
     steps = steps_per_epoch * config.epochs
     optimizer = optim.make_optimizer(config.optimizer, steps, steps_per_epoch)
+    rates = jax.jit(jax.vmap(optim.schedule(config.optimizer, steps, steps_per_epoch)))
     optimizer = finetune.adapted(optimizer, config.pretrained, steps)
     hear, crop_rows = _hearing(config, store, placement)
     feed = eval_feed = _feed(config, store, placement)
@@ -118,6 +120,7 @@ def make_experiment(
         crop_rows=crop_rows or crop,
         pad_frames=pad,
         steps_per_epoch=steps_per_epoch,
+        learning_rate=np.asarray(rates(np.arange(steps))),
     )
 
 

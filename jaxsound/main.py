@@ -9,7 +9,7 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from jaxsound import train
+from jaxsound import allocator, train
 from jaxsound.cache import cache_root, keep_programs
 from jaxsound.config import in_one_line, validate
 from jaxsound.errors import UserError
@@ -19,14 +19,14 @@ from jaxsound.training import hosts, mirror, stopping
 CONFIG = config_flags.DEFINE_config_file(
     "config",
     None,
-    "The experiment: a file of configs/, variants after a colon (configs/x.py:fold=3). Every key of"
-    " it can be changed: --config.epochs=20 --config.data.manual_dir=DIR",
+    "A file of configs/, variants after a colon (configs/x.py:fold=3); --config.seed=1 sets a key",
 )
 WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory; runs/NAME_OF_CONFIG if unset.")
 
 
 def main(argv: list[str]) -> int:
     """Runs what the command line asks for; returns the exit status."""
+    allocator.keep_freed_memory()
     app.define_help_flags()
     logging.set_verbosity(logging.FATAL)  # what Orbax logs as an error it raises as well
     try:
@@ -51,8 +51,8 @@ def _run(argv: list[str]) -> int:
     place = WORKDIR.value or f"runs/{Path(file).stem}"
     with hosts.together(config.crossval), mirror.at(place, cache) as directory:
         if result := train.run(config, directory):
-            print(format_table(result), f"\nreport  {place}/report.html", sep="\n")
-            print(f"curves  tensorboard --logdir {place}")
+            where = f"report  {place}/report.html\ncurves  tensorboard --logdir {place}"
+            print(f"{format_table(result)}\n\n{where}")
     return 0
 
 

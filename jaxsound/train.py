@@ -6,6 +6,7 @@ directory holds `config.json`, a folder and a `fold_k.json` for each fold, and a
 """
 
 import contextlib
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from jaxsound.experiment import (
 from jaxsound.input.stores import prepare_store
 from jaxsound.pretrained import files
 from jaxsound.results import finish, fold_result, weights_tested
-from jaxsound.training import hosts, optim, selection, state, stopping, wandb_writer, workdir
+from jaxsound.training import hosts, selection, state, stopping, wandb_writer, workdir
 from jaxsound.training.checkpoint import Checkpoints
 from jaxsound.training.profiling import Profile
 from jaxsound.training.progress import Progress
@@ -148,7 +149,7 @@ def train_folds(experiment: Experiment, group: list[int], directory: Path) -> No
         name = "test" if config.select == "last" else "test_best"
         test = evaluator(experiment, group, "test")(selection.chosen(current), now)
         progress.evaluated(now, name, test)
-        matrices = [images.confusion(experiment.store, part) for part in test]
+        matrices = [functools.partial(images.confusion, experiment.store, part) for part in test]
         progress.image(now, f"{name}/confusion", matrices)
         if placement.stacked:
             save_apart(experiment, group, current, iterators, directory, now, progress.seconds)
@@ -175,9 +176,7 @@ def open_progress(
         seconds=seconds,
         batch_size=config.batch_size,
         log_every=config.log_every,
-        learning_rate=optim.schedule(
-            config.optimizer, experiment.steps, experiment.steps_per_epoch
-        ),
+        learning_rate=experiment.learning_rate,
         enabled=jax.process_index() == 0 or config.crossval == "process",
         wandb=config.wandb,
         config=config.to_dict(),
@@ -186,7 +185,8 @@ def open_progress(
         progress.text("config", "    " + str(config).replace("\n", "\n    "))
         trains = [experiment.splits[fold].train for fold in group]
         shown = [train[:: max(len(train) // 8, 1)][:8] for train in trains]
-        progress.image(0, "train/clips", [images.spectrograms(store, clips) for clips in shown])
+        drawn = [functools.partial(images.spectrograms, store, clips) for clips in shown]
+        progress.image(0, "train/clips", drawn)
     return progress
 
 

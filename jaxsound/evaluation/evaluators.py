@@ -95,14 +95,7 @@ class Classification:
         """`logits [N', C]` still hold the rows that filled up the last batches."""
         self._check(clips, logits)
         label = np.resize(self.labels[clips], len(logits))
-        target = losses.soft_labels(jnp.asarray(label), logits.shape[1])
-        collection = EvalMetrics.single_from_model_output(
-            loss=losses.cross_entropy(jnp.asarray(logits), target),
-            logits=jnp.asarray(logits),
-            labels=jnp.asarray(label),
-            mask=jnp.arange(len(logits)) < len(clips),
-        )
-        metrics = {name: float(value) for name, value in collection.compute().items()}
+        metrics = {name: float(x) for name, x in _measure(logits, label, len(clips)).items()}
         return Predictions(clips, logits[: len(clips)], metrics)
 
     def _check(self, clips: np.ndarray, logits: np.ndarray) -> None:
@@ -118,3 +111,16 @@ class Classification:
             raise UserError(f"{line}; config.nonfinite='skip' takes all classes as equally likely")
         tqdm.write(f"{line}; all classes are taken as equally likely", file=sys.stderr)
         logits[wrong] = 0
+
+
+@jax.jit
+def _measure(logits: jax.Array, label: jax.Array, count: int) -> dict[str, jax.Array]:
+    """Figures of the first `count` clips. One program: many small ones take longer to compile."""
+    target = losses.soft_labels(label, logits.shape[1])
+    collection = EvalMetrics.single_from_model_output(
+        loss=losses.cross_entropy(logits, target),
+        logits=logits,
+        labels=label,
+        mask=jnp.arange(len(logits)) < count,
+    )
+    return collection.compute()

@@ -114,7 +114,17 @@ def spectrogram_figure(
     low, high = np.quantile(shown, [0.01, 0.995]) if shown.size else (0.0, 1.0)
     columns = min(max(count, 1), 4)
     rows = max(1, -(-count // columns))
-    with _quiet_figure(3.2 * columns, 2.2 * rows) as figure:
+    width, height = 3.2 * columns, 2.2 * rows
+    # Not "constrained": that layout draws everything three times to find these margins.
+    with _quiet_figure(width, height, layout="none") as figure:
+        figure.subplots_adjust(
+            left=0.4 / width,
+            right=1 - 0.1 / width,
+            bottom=0.25 / height,
+            top=1 - 0.25 / height,
+            wspace=0.2,
+            hspace=0.3,
+        )
         for i in range(count):
             axes = figure.add_subplot(rows, columns, i + 1)
             image = np.where(valid[i, :, None], features[i], np.nan).T
@@ -133,8 +143,9 @@ def spectrogram_figure(
 class _quiet_figure:
     """A matplotlib Figure drawn by Agg; no notices about fonts, caches or missing glyphs."""
 
-    def __init__(self, width: float, height: float) -> None:
+    def __init__(self, width: float, height: float, layout: Any = "constrained") -> None:
         self._size = (width, height)
+        self._layout = layout
         self._warnings = warnings.catch_warnings()
 
     def __enter__(self) -> Any:
@@ -144,7 +155,7 @@ class _quiet_figure:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=self._size, dpi=100, layout="constrained")
+        figure = Figure(figsize=self._size, dpi=100, layout=self._layout)
         FigureCanvasAgg(figure)
         return figure
 

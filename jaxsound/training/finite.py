@@ -45,7 +45,7 @@ class Watch:
         self.skip = skip
         self.pending: collections.deque[tuple[int, dict[str, jax.Array], int]] = collections.deque()
         self.in_a_row = np.zeros(len(folds), int)
-        self._state_is_finite = jax.jit(functools.partial(_finite_state, first=int(stacked)))
+        self.first = int(stacked)
 
     def took(self, step: int, metrics: dict[str, jax.Array], count: int = 1) -> None:
         """Takes the metrics of `count` steps, the last of them `step`, and checks earlier ones.
@@ -67,7 +67,7 @@ class Watch:
             self._look(*self.pending.popleft())
         if state is None:
             return
-        finite = np.atleast_1d(self._state_is_finite(state))
+        finite = np.atleast_1d(_finite_state(state, self.first))
         for fold in np.asarray(self.folds)[~finite]:
             raise UserError(
                 f"fold {fold}, step {step}: weights or the optimiser's state hold NaN or infinity; "
@@ -99,6 +99,7 @@ class Watch:
         tqdm.write(f"{line}; this step was skipped", file=sys.stderr)
 
 
+@functools.partial(jax.jit, static_argnums=1)
 def _finite_state(state: TrainState, first: int) -> jax.Array:
     """Whether all that training changes is finite: a scalar, or `[K]` if `first` is 1."""
     trees = (state.params, state.stats, state.opt_state, state.ema)

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,7 +33,7 @@ class Progress:
         seconds: float,
         batch_size: int,
         log_every: int,
-        learning_rate: Any,
+        learning_rate: np.ndarray,
         enabled: bool,
         wandb: str = "",
         config: Mapping[str, Any] | None = None,
@@ -48,7 +48,7 @@ class Progress:
           seconds: already spent.
           batch_size: clips per step and fold.
           log_every: steps between writes.
-          learning_rate: function of the number of updates done; times a step's own scale.
+          learning_rate: of each step, `[total]`; times a step's own scale.
           enabled: False on every host but the first.
           wandb: Weights & Biases project to write to as well; '' for none.
           config: what is shown there.
@@ -131,7 +131,7 @@ class Progress:
             }
             values.pop("finite", None)
             scale = values.pop("learning_rate_scale", np.ones(len(self.writers)))
-            values["learning_rate"] = float(self.learning_rate(step - 1)) * scale
+            values["learning_rate"] = self.learning_rate[step - 1] * scale
             common = {**self._speed(step), **_device_memory()} if step == due[-1] else {}
             for i, writer in enumerate(self.writers):
                 scalars = {name: float(value[i]) for name, value in values.items()} | common
@@ -155,10 +155,10 @@ class Progress:
             writer.write_scalars(step, {f"{split}/{k}": v for k, v in found.metrics.items()})
         self.written = None
 
-    def image(self, step: int, name: str, images: Sequence[np.ndarray]) -> None:
-        """Writes an RGB image `[H, W, 3]` uint8 for each fold."""
-        for writer, image in zip(self.writers, images, strict=True):
-            writer.write_images(step, {name: image[None]})
+    def image(self, step: int, name: str, draw: Sequence[Callable[[], np.ndarray]]) -> None:
+        """Writes an RGB image `[H, W, 3]` uint8 for each fold, drawn by the thread that writes."""
+        for writer, drawn in zip(self.writers, draw, strict=True):
+            writer.write_images(step, {name: lambda drawn=drawn: drawn()[None]})
 
     def text(self, name: str, text: str) -> None:
         """Writes the same text for each fold."""

@@ -1,15 +1,16 @@
 """Where metrics go: TensorBoard, `metrics.jsonl` beside it and, if wanted, Weights & Biases.
 
-CLU's writers need TensorFlow, which takes seconds to import: it happens inside `make_writer`, on
-the host that writes, and nowhere else in the package.
+CLU's writers need TensorFlow, which takes seconds to import: it happens in the thread that writes,
+while the first step compiles, on the host that writes, and nowhere else in the package.
 """
 
+import functools
 import json
 import math
 import os
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +32,8 @@ def make_writer(
 ) -> "MetricWriter":
     """A CLU metric writer to TensorBoard event files and `metrics.jsonl` in `logdir`.
 
-    It writes in a thread of its own. What goes wrong there is raised by the next `write_*`, by
-    `flush` or by `close`, as `clu.asynclib.AsyncError`.
+    It opens and writes in a thread of its own, in the order of the calls. What goes wrong there is
+    raised by the next `write_*`, by `flush` or by `close`, as `clu.asynclib.AsyncError`.
 
     Args:
       logdir: the directory of one fold; made if it is not there.
@@ -49,18 +50,26 @@ def make_writer(
         return NullWriter()
     logdir = Path(logdir)
     logdir.mkdir(parents=True, exist_ok=True)
-    writers = _import_clu_writers()
-    if resume_step is not None:
-        for path in logdir.glob("events.out.tfevents.*"):
-            _drop_events(path, resume_step)
-    lines = JsonlWriter(logdir / METRICS_FILE, resume_step)
-    outputs = [writers.SummaryWriter(str(logdir)), lines]
     if wandb:
-        from jaxsound.training.wandb_writer import WandbWriter
+        from jaxsound.training import wandb_writer
 
-        resume, after = resume_step != 0, lines.last_step
-        outputs.append(WandbWriter(wandb, logdir, config=config, resume=resume, after=after))
-    return writers.AsyncWriter(writers.MultiWriter(outputs))
+        wandb_writer.check(wandb)
+
+    def open_all() -> "MetricWriter":
+        writers = _import_clu_writers()
+        if resume_step is not None:
+            for path in logdir.glob("events.out.tfevents.*"):
+                _drop_events(path, resume_step)
+        lines = JsonlWriter(logdir / METRICS_FILE, resume_step)
+        outputs = [writers.SummaryWriter(str(logdir)), lines]
+        if wandb:
+            resume, after = resume_step != 0, lines.last_step
+            outputs.append(
+                wandb_writer.WandbWriter(wandb, logdir, config=config, resume=resume, after=after)
+            )
+        return writers.MultiWriter(outputs)
+
+    return _Behind(open_all)
 
 
 def _import_clu_writers() -> Any:
@@ -110,6 +119,53 @@ class NullWriter:
 
     def close(self) -> None:
         pass
+
+
+class _Behind(NullWriter):
+    """Opens a writer in a thread, and passes every call on to it there."""
+
+    def __init__(self, open_writer: Callable[[], "MetricWriter"]) -> None:
+        from clu import asynclib
+
+        self._pool = asynclib.Pool(max_workers=1)
+        self._writer: MetricWriter | None = None
+        self._pool(self._open)(open_writer)
+
+    def _open(self, open_writer: Callable[[], "MetricWriter"]) -> None:
+        self._writer = open_writer()
+
+    def _later(self, name: str, *args: Any, **kwargs: Any) -> None:
+        self._pool(self._now)(name, *args, **kwargs)
+
+    def _now(self, name: str, *args: Any, **kwargs: Any) -> None:
+        if self._writer is not None:  # else its opening has failed, and that is raised
+            getattr(self._writer, name)(*args, **kwargs)
+
+    write_summaries = functools.partialmethod(_later, "write_summaries")
+    write_scalars = functools.partialmethod(_later, "write_scalars")
+    write_videos = functools.partialmethod(_later, "write_videos")
+    write_audios = functools.partialmethod(_later, "write_audios")
+    write_texts = functools.partialmethod(_later, "write_texts")
+    write_histograms = functools.partialmethod(_later, "write_histograms")
+    write_hparams = functools.partialmethod(_later, "write_hparams")
+
+    def write_images(self, step: int, images: Mapping[str, Any]) -> None:
+        """Images may be functions that draw them; they are called in the thread."""
+        self._pool(self._draw)(step, images)
+
+    def _draw(self, step: int, images: Mapping[str, Any]) -> None:
+        drawn = {name: image() if callable(image) else image for name, image in images.items()}
+        self._now("write_images", step, drawn)
+
+    def flush(self) -> None:
+        self._later("flush")
+        self._pool.join()
+
+    def close(self) -> None:
+        try:
+            self._later("close")
+        finally:
+            self._pool.close()
 
 
 class JsonlWriter(NullWriter):
