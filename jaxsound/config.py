@@ -8,7 +8,7 @@ relations between them before anything is read, written or compiled.
 import contextlib
 import dataclasses
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ import ml_collections
 from absl import flags
 
 from jaxsound.errors import UserError
-from jaxsound.features.frontend import FrontendConfig
-from jaxsound.keys import MODEL_COMMON, MODELS, SECTIONS, TOP, Key
+from jaxsound.features.frontend import SAMPLES, FrontendConfig, samples_of
+from jaxsound.keys import IN_SOUND, MODEL_COMMON, MODELS, SECTIONS, TOP, Key
 from jaxsound.models import stack
 
+HEARING = ("wav2vec2",)  # networks that take samples instead of features
+HEARD = FrontendConfig(kind=SAMPLES, sample_rate=16000, dtype="int16")
 KEYS = frozenset(
     [f"config.{name}" for name in TOP]
     + [f"config.{section}.{name}" for section, keys in SECTIONS.items() for name in keys]
@@ -33,7 +35,7 @@ def default_config(model: str) -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict({k: key.default for k, key in TOP.items()})
     for section, keys in SECTIONS.items():
         config[section] = {k: key.default for k, key in keys.items()}
-    config.frontend = dataclasses.asdict(FrontendConfig())
+    config.frontend = dataclasses.asdict(HEARD if model in HEARING else FrontendConfig())
     config.model = {"name": model} | {k: v.default for k, v in _model_keys(model).items()}
     config.lock()
     return config
@@ -130,6 +132,12 @@ def frontend_config(config: ml_collections.ConfigDict) -> FrontendConfig:
         raise UserError(f"config: {error}") from None
 
 
+def stored_frontends(config: ml_collections.ConfigDict) -> list[FrontendConfig]:
+    """What a run's stores keep: features, and where training hears sound, samples as well."""
+    features = frontend_config(config)
+    return [features] if config.data.input == "features" else [features, samples_of(features)]
+
+
 def _check(
     section: Mapping[str, Any], keys: dict[str, Key], prefix: str, sections: tuple[str, ...] = ()
 ) -> None:
@@ -141,6 +149,30 @@ def _check(
     for name, key in keys.items():
         if not key.allows(section[name]):
             raise UserError(f"config.{prefix}{name}={section[name]!r}: must be {key.wants}")
+
+
+def _check_htsat(
+    data: Any, model: Any, frontend: FrontendConfig, refuse: Callable[[str, Any, str], None]
+) -> None:
+    bins = data.crop_bins or frontend.features
+    if len(model.depths) != len(model.heads):
+        refuse("model.heads", model.heads, f"must be as many as model.depths={model.depths}")
+    if model.picture % bins:
+        refuse("model.picture", model.picture, f"must be a multiple of the {bins} bins")
+    smallest = model.patch * model.window * 2 ** (len(model.depths) - 1)
+    if model.picture % smallest:
+        refuse("model.picture", model.picture, f"must be a multiple of {smallest} pixels")
+    most, key = model.picture * (model.picture // bins), "data.pad_seconds"
+    if data.frames:
+        frames, key = data.frames, "data.frames"
+    else:
+        frames = frontend.frames(round(data.pad_seconds * frontend.sample_rate))
+    if frames > most:
+        value = data.frames or data.pad_seconds
+        refuse(key, value, f"{frames} frames, and a picture of {model.picture} has {most}")
+    for stage, heads in enumerate(model.heads):
+        if model.width * 2**stage % heads:
+            refuse("model.heads", model.heads, f"{heads} must divide {model.width * 2**stage}")
 
 
 def _check_relations(config: ml_collections.ConfigDict, frontend: FrontendConfig) -> None:
@@ -182,6 +214,14 @@ def _check_relations(config: ml_collections.ConfigDict, frontend: FrontendConfig
             refuse("model.heads", model.heads, "rotary positions need an even width per head")
         if model.positions == "sinusoidal" and model.width % 2:
             refuse("model.width", model.width, "sinusoidal positions need an even width")
+    if model.name == "htsat":
+        _check_htsat(data, model, frontend, refuse)
+    if model.name == "wav2vec2" and model.width % model.position_groups:
+        refuse("model.position_groups", model.position_groups, f"must divide width={model.width}")
+    if model.name in ("ast", "wav2vec2") and model.width % model.heads:
+        refuse("model.heads", model.heads, f"must divide model.width={model.width}")
+    if model.name == "ast" and (data.crop_bins or frontend.features) < model.patch:
+        refuse("model.patch", model.patch, f"the input has {frontend.features} bins")
     if config.batch_size % config.optimizer.accumulate:
         refuse(
             "optimizer.accumulate",
@@ -193,3 +233,31 @@ def _check_relations(config: ml_collections.ConfigDict, frontend: FrontendConfig
         refuse("augment.gain_db", config.augment.gain_db, why)
     if data.subset and data.name != "esc50":
         refuse("data.subset", data.subset, "only data.name='esc50' has this subset")
+    _check_sound(config, frontend, refuse)
+
+
+def _check_sound(
+    config: ml_collections.ConfigDict, frontend: FrontendConfig, refuse: Callable[..., None]
+) -> None:
+    """What training on sound needs, and what needs sound."""
+    augment = config.augment
+    if (frontend.kind == SAMPLES) != (config.model.name in HEARING):
+        why = f"samples go to model.name={' or '.join(HEARING)}, which takes nothing else"
+        refuse("frontend.kind", frontend.kind, why)
+    if frontend.kind == SAMPLES and config.data.input != "features":
+        refuse("data.input", config.data.input, "this network hears the stored samples themselves")
+    if config.data.input == "features":
+        for key, off in IN_SOUND.items():
+            if augment[key] != off:
+                refuse(f"augment.{key}", augment[key], "needs data.input='waveform'")
+        return
+    for key, plain in {"seconds": 0, "pad": "none", "resize_frames": 0}.items():
+        if (value := getattr(frontend, key)) != plain:
+            why = f"with data.input='waveform' must be {plain!r}; data.pad_seconds cuts and pads"
+            refuse(f"frontend.{key}", value, why)
+    if augment.noise_low_db > augment.noise_high_db:
+        why = f"must be at most noise_high_db={augment.noise_high_db}"
+        refuse("augment.noise_low_db", augment.noise_low_db, why)
+    if augment.low_pass and augment.low_pass_hz > frontend.sample_rate / 2:
+        why = f"must be at most half of frontend.sample_rate={frontend.sample_rate}"
+        refuse("augment.low_pass_hz", augment.low_pass_hz, why)

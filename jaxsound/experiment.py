@@ -20,7 +20,19 @@ from jaxsound.errors import UserError
 from jaxsound.evaluation.evaluators import Classification, Predictions
 from jaxsound.features.store import Store
 from jaxsound.input import pipeline
-from jaxsound.training import finite, losses, optim, selection, sharding, state, step, stopping
+from jaxsound.pretrained.weights import begun
+from jaxsound.training import (
+    finetune,
+    finite,
+    hearing,
+    losses,
+    optim,
+    selection,
+    sharding,
+    state,
+    step,
+    stopping,
+)
 
 STEPS_PER_CALL = 8  # on accelerators, where starting a call may take longer than a small step
 SMALL_WIDTH = 256  # of a transformer whose step alone does not fill an accelerator
@@ -35,13 +47,15 @@ class Experiment:
     splits: dict[int, folds.Split]
     optimizer: optax.GradientTransformation
     placement: sharding.Placement
-    feed: pipeline.Feed
+    feed: pipeline.Feed  # of training: features or sound
+    eval_feed: pipeline.Feed  # always features
     initialise: state.Initialise
     train_step: Callable[..., Any]
     train_steps: Callable[..., Any]
     eval_step: Callable[..., Any]
     observe: Callable[..., state.TrainState]
     crop_frames: int
+    crop_rows: int  # of the store that training is fed from: frames, or samples
     pad_frames: int
     steps_per_epoch: int
     learning_rate: np.ndarray  # [steps]
@@ -57,7 +71,8 @@ def make_experiment(
     """Network, optimiser, feed and the compiled functions.
 
     Raises:
-      UserError: the devices do not divide the batch, or a fold lacks validation clips to follow.
+      UserError: the devices do not divide the batch, a fold lacks validation clips to follow, or
+        the published weights that are asked for cannot be read or are of another network.
     """
     longest = int(store.lengths.max())
     pad, _ = input_shape(config, longest)
@@ -73,23 +88,21 @@ def make_experiment(
     steps_per_epoch = max(1, round(largest / config.batch_size))
     local = jax.local_devices() if config.crossval == "process" else None
     placement = sharding.Placement(sharding.make_mesh(config.batch_size, local), stacked=stacked)
+    features = config.data.crop_bins or store.frames.shape[1]
     network, initialise = state.plan_network(
-        config.model,
-        features=config.data.crop_bins or store.frames.shape[1],
-        classes=len(store.class_names),
-        frames=pad,
+        config.model, features=features, classes=len(store.class_names), frames=pad
     )
+    finetune.check(config.pretrained, jax.eval_shape(initialise, jax.random.key(0))[0])
+    network = dataclasses.replace(network, fixed_statistics=config.pretrained.fixed_statistics)
     steps = steps_per_epoch * config.epochs
     optimizer = optim.make_optimizer(config.optimizer, steps, steps_per_epoch)
     rates = jax.jit(jax.vmap(optim.schedule(config.optimizer, steps, steps_per_epoch)))
-    feed = pipeline.Feed(
-        store,
-        placement,
-        batch_size=config.batch_size,
-        resident=pipeline.fits(store, config),
-        threads=config.data.read_threads,
-    )
-    one_step = step.make_train_step(network, optimizer, config, crop)
+    optimizer = finetune.adapted(optimizer, config.pretrained, steps)
+    hear, crop_rows = _hearing(config, store, placement)
+    feed = eval_feed = _feed(config, store, placement)
+    if store.sound is not None:
+        feed = _feed(config, store.sound, placement, longest=crop_rows)
+    one_step = step.make_train_step(network, optimizer, config, crop, hear)
     return Experiment(
         config=config,
         store=store,
@@ -97,16 +110,57 @@ def make_experiment(
         optimizer=optimizer,
         placement=placement,
         feed=feed,
-        initialise=initialise,
+        eval_feed=eval_feed,
+        initialise=begun(initialise, config, features),
         train_step=placement.jit_train(one_step),
         train_steps=placement.jit_train(one_step, several=True),
         eval_step=placement.jit_eval(step.make_eval_step(network, pad)),
         observe=placement.jit_observe(functools.partial(selection.observe, config)),
         crop_frames=crop,
+        crop_rows=crop_rows or crop,
         pad_frames=pad,
         steps_per_epoch=steps_per_epoch,
         learning_rate=np.asarray(rates(np.arange(steps))),
     )
+
+
+def _feed(
+    config: Any, store: Store, placement: sharding.Placement, longest: int = 0
+) -> pipeline.Feed:
+    return pipeline.Feed(
+        store,
+        placement,
+        batch_size=config.batch_size,
+        resident=pipeline.fits(store, config),
+        threads=config.data.read_threads,
+        longest=longest,
+    )
+
+
+def _hearing(
+    config: Any, store: Store, placement: sharding.Placement
+) -> tuple[hearing.Hear | None, int]:
+    """What makes features of samples, and how many of a clip it takes; nothing without sound."""
+    if store.sound is None:
+        return None, 0
+    frontend = frontend_config(config)
+    seconds = config.data.crop_seconds or config.data.pad_seconds
+    size = min(round(seconds * frontend.sample_rate), int(store.sound.lengths.max()))
+    if config.data.frames:  # the most samples that are so many frames
+        size = (
+            (config.data.frames - 1) * frontend.hop_length
+            + frontend.first
+            + frontend.hop_length
+            - 1
+        )
+    hear = hearing.make_hearing(
+        config.augment,
+        frontend,
+        size=size,
+        classes=len(store.class_names),
+        by_device=placement.by_device,
+    )
+    return hear, hearing.window(config.augment, size)
 
 
 def side_by_side(config: Any, begun: bool | None) -> bool:
@@ -168,10 +222,10 @@ def train_iterator(experiment: Experiment, fold: int) -> Any:
 
 
 def _batches(experiment: Experiment, fold: int) -> tuple[np.ndarray, int, int, int]:
-    """What a fold's batches depend on: clips, frames of a crop, seed and augmented copies."""
+    """What a fold's batches depend on: clips, rows of a crop, seed and augmented copies."""
     config = experiment.config
     seed = state.stream_seed(config.seed, fold)
-    return experiment.splits[fold].train, experiment.crop_frames, seed, config.augment.copies
+    return experiment.splits[fold].train, experiment.crop_rows, seed, config.augment.copies
 
 
 def finite_watch(experiment: Experiment, group: list[int]) -> finite.Watch:
@@ -243,8 +297,8 @@ def evaluator(
         clip_ids=experiment.store.clip_ids,
         skip=experiment.config.nonfinite == "skip",
         between=stopping.check,
-        batches=[experiment.feed.eval_batches(part, experiment.pad_frames) for part in clips],
-        place=experiment.feed.place,
+        batches=[experiment.eval_feed.eval_batches(part, experiment.pad_frames) for part in clips],
+        place=experiment.eval_feed.place,
         eval_step=experiment.eval_step,
         batch_size=experiment.config.batch_size,
         stacked=experiment.placement.stacked,

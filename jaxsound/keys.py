@@ -72,6 +72,10 @@ def choice(default: Any, options: tuple[Any, ...], doc: str) -> Key:
     return Key(default, lambda v: v in options, "one of " + ", ".join(map(repr, options)), doc)
 
 
+def chance(doc: str) -> Key:
+    return real(0.0, f"Chance for a clip: {doc}", 0.0, 1.0)
+
+
 def integers(default: tuple[int, ...], doc: str) -> Key:
     return Key(
         default,
@@ -140,6 +144,11 @@ DATA = {
     ),
     "fixed_mean": real(0.0, "Subtracted where normalize is 'fixed'.", low=-_LARGEST),
     "fixed_std": real(1.0, "Divides where normalize is 'fixed'.", low=1e-9),
+    "input": choice(
+        "features",
+        ("features", "waveform"),
+        "Train on stored features, or on stored sound, with the frontend inside the step.",
+    ),
     "feed": choice(
         "auto",
         ("auto", "stream", "resident"),
@@ -179,6 +188,12 @@ MODELS: dict[str, dict[str, Key]] = {
     "efficientnet": {
         "variant": choice("b0", ("b0", "b1", "b2"), "Depth and width."),
         "stem_stride": integer(2, "Stride of the first convolution, in both directions.", low=1),
+        "padding": choice(
+            "centred",
+            ("centred", "end"),
+            "Of strided convolutions: PyTorch's, or Keras's for even sizes.",
+        ),
+        "norm_epsilon": real(1e-5, "Of BatchNorm; Keras's is 1e-3.", 1e-12, 1.0),
         "dropout": real(0.2, "Before the classifier.", 0.0, 0.95),
         "drop_path": real(0.2, "Stochastic depth at the last block (linear from 0).", 0.0, 0.95),
     },
@@ -204,6 +219,51 @@ MODELS: dict[str, dict[str, Key]] = {
         "pool": choice("mean", ("mean", "attention", "class_token"), "Tokens to one vector."),
         "hidden": integers((), "Widths of layers, with ReLU, before the classifier."),
         "dropout": real(0.1, "After embedding, attention and MLP.", 0.0, 0.95),
+        "drop_path": real(0.0, "Stochastic depth at the last block (linear from 0).", 0.0, 0.95),
+    },
+    "htsat": {
+        "width": integer(96, "Token width of the first stage; each stage after it doubles.", low=1),
+        "depths": integers((2, 2, 6, 2), "Blocks of each stage."),
+        "heads": integers((4, 8, 16, 32), "Attention heads of each stage."),
+        "mlp_ratio": real(4.0, "Hidden width of the MLPs over width.", 0.1),
+        "window": integer(8, "Side of a window, in tokens.", low=1),
+        "patch": integer(4, "Side of a token, in pixels.", low=1),
+        "picture": integer(256, "Side of what the input is folded to, a multiple of bins.", low=1),
+        "lora_rank": integer(0, "Rank of what is added to queries and values; 0 for none."),
+        "lora_alpha": real(16.0, "Scale of what is added, times lora_rank."),
+        "dropout": real(0.1, "After embedding, attention and MLP.", 0.0, 0.95),
+        "drop_path": real(0.0, "Stochastic depth at the last block (linear from 0).", 0.0, 0.95),
+    },
+    "wav2vec2": {
+        "channels": integer(512, "Width of the convolutions over samples.", low=1),
+        "width": integer(768, "Frame width D.", low=1),
+        "depth": integer(12, "Encoder blocks.", low=1),
+        "heads": integer(12, "Attention heads; must divide width.", low=1),
+        "mlp_ratio": real(4.0, "Hidden width of the MLP over width.", 0.1),
+        "positions": integer(128, "Frames under the convolution that tells positions.", low=1),
+        "position_groups": integer(16, "Its groups; must divide width.", low=1),
+        "hidden": integer(256, "Width between the mean over frames and the classifier.", low=1),
+        "attention": choice("auto", ("auto", "xla", "cudnn"), "As the transformer's."),
+        "lora_rank": integer(0, "Rank of what is added to queries and values; 0 for none."),
+        "lora_alpha": real(16.0, "Scale of what is added, times lora_rank."),
+        "dropout": real(0.1, "After embedding, attention and MLP.", 0.0, 0.95),
+    },
+    "ast": {
+        "width": integer(768, "Token width D.", low=1),
+        "depth": integer(12, "Encoder blocks.", low=1),
+        "heads": integer(12, "Attention heads; must divide width.", low=1),
+        "mlp_ratio": real(4.0, "Hidden width of the MLP over width.", 0.1),
+        "patch": integer(16, "Size of a patch, in frames and in bins.", low=1),
+        "time_stride": integer(10, "Frames from one patch to the next.", low=1),
+        "frequency_stride": integer(10, "Bins from one patch to the next.", low=1),
+        "attention": choice(
+            "auto",
+            ("auto", "xla", "cudnn"),
+            "Fused, which a GPU has for bfloat16, or XLA's; 'auto' takes the first where it can.",
+        ),
+        "lora_rank": integer(0, "Rank of what is added to queries and values; 0 for none."),
+        "lora_alpha": real(16.0, "Scale of what is added, times lora_rank."),
+        "dropout": real(0.0, "After embedding, attention and MLP.", 0.0, 0.95),
         "drop_path": real(0.0, "Stochastic depth at the last block (linear from 0).", 0.0, 0.95),
     },
 }
@@ -252,6 +312,52 @@ AUGMENT = {
     "time_roll": flag(False, "Rotate each clip in time within its own length."),
     "gain_db": real(0.0, "Random gain of up to this many dB either way (log-mel only)."),
     "mixup": real(0.0, "Beta(a, a) mixing of pairs and their labels; 0 for none."),
+    "time_mix": chance("a stretch of time is another clip's, labels by share."),
+    "freq_mix": chance("a band of frequencies is another clip's, labels by share."),
+    "mel_jitter": real(0.0, "Moves either end of the bins by up to this share of them.", 0.0, 0.5),
+    # In sound: these need data.input='waveform'.
+    "shift": flag(False, "In sound: turn each clip round within its own length."),
+    "loop": chance("in sound, zeros at its ends give way to repetitions of it."),
+    "speed": real(1.0, "In sound: faster or slower by up to this factor; 1 for none.", 1.0, 2.0),
+    "between_class": chance("in sound, mixed with one of another class, by their loudness."),
+    "loudness": choice("a_weighted", ("a_weighted", "rms"), "What 'between_class' mixes by."),
+    "polarity": flag(False, "In sound: half of the clips upside down."),
+    "level_db": real(0.0, "In sound: random gain of up to this many dB either way.", 0.0, 60.0),
+    "noise": chance("in sound, white noise is added."),
+    "noise_low_db": real(10.0, "Least signal-to-noise ratio of 'noise', dB.", -20.0, 100.0),
+    "noise_high_db": real(40.0, "Greatest signal-to-noise ratio of 'noise', dB.", -20.0, 100.0),
+    "equaliser_db": real(0.0, "In sound: a random curve of up to this many dB.", 0.0, 60.0),
+    "low_pass": chance("in sound, a low-pass filter."),
+    "low_pass_hz": real(2000.0, "Lowest cut-off of 'low_pass', Hz.", 1.0),
+}
+# What of that needs sound, and the value that leaves it out.
+IN_SOUND = {
+    name: AUGMENT[name].default
+    for name in (
+        *("shift", "loop", "speed", "between_class", "polarity"),
+        *("level_db", "noise", "equaliser_db", "low_pass"),
+    )
 }
 
-SECTIONS = {"data": DATA, "optimizer": OPTIMIZER, "loss": LOSS, "augment": AUGMENT}
+PRETRAINED = {
+    "weights": text(
+        "",
+        "Published: a safetensors file, its folder, or OWNER/NAME@COMMIT of the hub; '' for none.",
+    ),
+    "sha256": text("", "That the file must have; '' takes any, and the run's record gets it."),
+    "stem": choice("sum", ("sum", "mean"), "Weights of three colours to those of one spectrogram."),
+    "freeze": texts((), "Paths of parameters that keep their values; '*' stands for anything."),
+    "unfreeze": texts((), "Paths that train all the same, as ('head.*',) beside freeze=('*',)."),
+    "fixed_statistics": flag(False, "BatchNorm keeps its published mean and variance."),
+    "layer_decay": real(1.0, "Learning rate of a block over that of the next.", 0.01, 1.0),
+    "head_rate": real(1.0, "Learning rate of the classifier over peak_lr."),
+    "head_first": real(0.0, "Share of the steps in which the classifier trains alone.", 0.0, 0.5),
+}
+
+SECTIONS = {
+    "data": DATA,
+    "optimizer": OPTIMIZER,
+    "loss": LOSS,
+    "augment": AUGMENT,
+    "pretrained": PRETRAINED,
+}

@@ -14,10 +14,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from jaxsound.cache import cache_root
-from jaxsound.config import frontend_config
 from jaxsound.data import folds
-from jaxsound.data.dataset import find, prepare
 from jaxsound.evaluation import crossval, images
 from jaxsound.experiment import (
     Experiment,
@@ -31,7 +28,8 @@ from jaxsound.experiment import (
     take_steps,
     train_iterator,
 )
-from jaxsound.features.store import Store, open_store, place, precompute
+from jaxsound.input.stores import prepare_store
+from jaxsound.pretrained import files
 from jaxsound.results import finish, fold_result, weights_tested
 from jaxsound.training import hosts, selection, state, stopping, wandb_writer, workdir
 from jaxsound.training.checkpoint import Checkpoints
@@ -45,6 +43,7 @@ def run(config: ml_collections.ConfigDict, directory: Path) -> dict[str, Any] | 
     Returns:
       The cross-validated result; None when another process has it or will have it.
     """
+    files.pin(config.pretrained)
     workdir.check(directory, config)
     result = workdir.finished(directory, config)
     hosts.agree({"configuration": workdir.shared_config(config), "result": str(bool(result))})
@@ -53,7 +52,7 @@ def run(config: ml_collections.ConfigDict, directory: Path) -> dict[str, Any] | 
         return result
     writes = jax.process_index() == 0 or config.crossval == "process"
     wandb_writer.check(config.wandb if writes else "")
-    store = features(config)
+    store = prepare_store(config)
     available = workdir.available_folds(store)
     splits = {
         fold: folds.split(store, fold, validation=config.data.validation, seed=config.seed)
@@ -80,16 +79,6 @@ def run(config: ml_collections.ConfigDict, directory: Path) -> dict[str, Any] | 
         print("This process's folds are done; the last process to finish writes the result.")
         return None
     return finish(config, store, directory)
-
-
-def features(config: ml_collections.ConfigDict) -> Store:
-    """The feature store: opened where it is made already, by whom ever; else prepared here."""
-    frontend, cache = frontend_config(config), cache_root(config.data.cache_dir)
-    source = find(config.data)
-    path = place(source.fingerprint, frontend, cache)
-    if path.exists():
-        return open_store(path)
-    return precompute(prepare(config.data, source), frontend, cache)
 
 
 def train_folds(experiment: Experiment, group: list[int], directory: Path) -> None:

@@ -73,6 +73,8 @@ def test_every_config_is_valid_and_builds_its_network(path: Path) -> None:
         ("transformer", "model.heads", 3),
         ("transformer", "model.positions", "absolute"),
         ("transformer", "model.dtype", "float16"),
+        ("htsat", "data.pad_seconds", 30.0),
+        ("wav2vec2", "data.input", "waveform"),
     ],
 )
 def test_an_impossible_value_is_one_line_with_key_and_value(

@@ -14,7 +14,10 @@ CORE = [
     "jaxsound.features.frontend",
     *(
         f"jaxsound.training.{name}"
-        for name in ("state", "step", "losses", "optim", "augment", "selection")
+        for name in (
+            *("state", "step", "losses", "optim", "selection"),
+            *("augment", "augment_sound", "hearing"),
+        )
     ),
 ]
 # What jaxsound depends on beside those four, one import for each.

@@ -243,7 +243,7 @@ def test_early_stopping_ends_a_fold_and_a_resumed_one_stays_stopped(
 def test_what_cannot_run_leaves_no_record(
     tiny_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train, "features", lambda _: tiny_store)
+    monkeypatch.setattr(train, "prepare_store", lambda _: tiny_store)
     with pytest.raises(UserError, match=r"batch_size=6: must be a multiple of the 4 devices"):
         train.run(config_of(batch_size=6), tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -128,10 +128,14 @@ def spectrogram_figure(
         for i in range(count):
             axes = figure.add_subplot(rows, columns, i + 1)
             image = np.where(valid[i, :, None], features[i], np.nan).T
-            axes.imshow(image, origin="lower", aspect="auto", cmap="magma", vmin=low, vmax=high)
+            if bins == 1:  # samples
+                axes.plot(image[0], linewidth=0.5)
+                axes.set_ylim(low, high)
+            else:
+                axes.imshow(image, origin="lower", aspect="auto", cmap="magma", vmin=low, vmax=high)
+                axes.set_ylim(-0.5, bins - 0.5)
             axes.set_title(titles[i], fontsize=9, parse_math=False)
             axes.set_xlim(-0.5, frames - 0.5)
-            axes.set_ylim(-0.5, bins - 0.5)
             axes.tick_params(labelsize=7)
         return _pixels(figure)
 

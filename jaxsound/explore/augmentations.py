@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -12,7 +13,8 @@ from matplotlib.figure import Figure
 from jaxsound.explore import canvas
 from jaxsound.explore.survey import Clip, features, seconds_of
 from jaxsound.features.frontend import FrontendConfig
-from jaxsound.training import augment
+from jaxsound.keys import AUGMENT, IN_SOUND
+from jaxsound.training import augment, hearing
 
 DRAWS = 3
 TYPICAL = {
@@ -23,7 +25,11 @@ TYPICAL = {
     "time_roll": True,
     "gain_db": 6.0,
     "mixup": 0.3,
+    "time_mix": 0.5,
+    "freq_mix": 0.5,
+    "mel_jitter": 0.1,
 }
+BY_CHANCE = ("loop", "between_class", "noise", "low_pass")  # in sound; drawn as if certain
 Effect = Callable[[jax.Array], tuple[np.ndarray, str]]  # key -> [T, M], and what was drawn
 
 
@@ -31,12 +37,15 @@ def chosen(config: Any, frontend: FrontendConfig) -> tuple[dict[str, Any], bool]
     """The settings to show, and whether they are the experiment's own.
 
     Args:
-      config: the `augment` section.
+      config: the `augment` section. What works in sound is shown where it is on.
       frontend: gain is a shift of decibels and of nothing else.
     """
     own = {key: config[key] for key in TYPICAL}
-    is_own = any(own[key] for key in ("time_masks", "freq_masks", "time_roll", "gain_db", "mixup"))
+    in_sound = any(config[key] != off for key, off in IN_SOUND.items())
+    is_own = in_sound or any(own[key] for key in TYPICAL if not key.endswith("_share"))
     settings = own if is_own else dict(TYPICAL)
+    if in_sound:
+        settings |= {key: config[key] for key in AUGMENT}
     if frontend.kind != "log_mel" or frontend.scale != "none":
         settings["gain_db"] = 0.0
     return settings, is_own
@@ -56,6 +65,7 @@ def figure(clips: Sequence[Clip], settings: dict[str, Any], config: FrontendConf
     std = np.where(std > 1e-4, std, 1).astype(np.float32)
     plain, other = ((value - mean) / std for value in values[:2])
     effects = _effects(plain, other, clips[1].name, std, settings)
+    effects |= _effects_in_sound(clips[:2], config, (mean, std), settings)
     low, high = canvas.limits([plain], 0.01, 0.998)
     drawing = canvas.new(canvas.WIDTH, 1.5 * len(effects) + 0.4)
     rows = drawing.subplots(len(effects), 1 + DRAWS, sharey=True, squeeze=False)
@@ -123,14 +133,68 @@ def _effects(
         told = f"{100 * share:.0f} % {canvas.shown(other_name, 14)}"
         return np.asarray(made[0, : int(frames[0])]), told
 
+    def mixed_band(axis: int) -> Effect:
+        mix_band = jax.jit(functools.partial(augment.band_mix, chance=1.0, axis=axis))
+
+        def effect(key: jax.Array) -> tuple[np.ndarray, str]:
+            for attempt in range(64):  # as below
+                made, mixed = mix_band(jax.random.fold_in(key, attempt), both, lengths, jnp.eye(2))
+                if 0.1 < (share := float(mixed[0, 1])) < 0.9:
+                    break
+            return cut(made), f"{100 * share:.0f} % {canvas.shown(other_name, 14)}"
+
+        return effect
+
+    def jitter(key: jax.Array) -> tuple[np.ndarray, str]:
+        return cut(augment.mel_jitter(key, one, settings["mel_jitter"])), ""
+
     effects = {
         "time masks": (settings["time_masks"], masks(settings["time_masks"], 0)),
         "frequency masks": (settings["freq_masks"], masks(0, settings["freq_masks"])),
         "roll": (settings["time_roll"], roll),
         "gain": (settings["gain_db"], gain),
         "mixup": (settings["mixup"], mixup),
+        "time mix": (settings["time_mix"], mixed_band(1)),
+        "frequency mix": (settings["freq_mix"], mixed_band(2)),
+        "mel jitter": (settings["mel_jitter"], jitter),
     }
     return {name: effect for name, (is_on, effect) in effects.items() if is_on}
+
+
+def _effects_in_sound(
+    clips: Sequence[Clip],
+    config: FrontendConfig,
+    scale: tuple[np.ndarray, np.ndarray],
+    settings: dict[str, Any],
+) -> dict[str, Effect]:
+    """Likewise, of what is done to the waveforms of these two clips."""
+    sounds = [clip.at(config.sample_rate) for clip in clips]
+    size = max(map(len, sounds))
+    mean, std = scale
+
+    def effect_of(name: str) -> Effect:
+        alone = {name: 1.0 if name in BY_CHANCE else settings[name]}
+        others = settings | IN_SOUND | alone
+        section = SimpleNamespace(**others)
+        hear = jax.jit(hearing.make_hearing(section, config, size=size, classes=2))
+        rows = np.zeros((2, hearing.window(section, size)), np.int16)
+        for row, sound in zip(rows, sounds, strict=True):
+            row[: len(sound)] = np.clip(np.round(sound * 32768), -32768, 32767)
+        batch = {
+            "features": jnp.asarray(rows),
+            "length": jnp.array([len(sound) for sound in sounds], jnp.int32),
+            "label": jnp.arange(2),
+        }
+
+        def effect(key: jax.Array) -> tuple[np.ndarray, str]:
+            made, frames, label = hear(key, batch)
+            told = f"{100 * float(label[0, 1]):.0f} %" if name == "between_class" else ""
+            return (np.asarray(made[0, : int(frames[0])]) - mean) / std, told
+
+        return effect
+
+    on = [name for name, off in IN_SOUND.items() if settings.get(name, off) != off]
+    return {name.replace("_", " ").removesuffix(" db"): effect_of(name) for name in on}
 
 
 def _padded(values: np.ndarray, frames: int) -> jax.Array:

@@ -134,7 +134,7 @@ def features(clip: Clip, config: FrontendConfig) -> np.ndarray:
 def seconds_of(frames: int, clip: Clip, config: FrontendConfig) -> float:
     """What so many frames of a clip's features span; resized ones span all that was used of it."""
     if not config.resize_frames:
-        return frames * config.hop_length / config.sample_rate
+        return frames * config.step / config.sample_rate
     return config.seconds if config.pad != "none" else min(clip.seconds, config.seconds or np.inf)
 
 

@@ -17,7 +17,7 @@ from ml_collections import config_flags
 
 from jaxsound import places
 from jaxsound.cache import cache_root
-from jaxsound.config import frontend_config, in_one_line, validate
+from jaxsound.config import in_one_line, stored_frontends, validate
 from jaxsound.data import dataset
 from jaxsound.errors import UserError
 from jaxsound.features import shards, store
@@ -34,8 +34,8 @@ CLIPS = flags.DEFINE_integer("clips", 256, "Clips of a piece.", lower_bound=1)
 
 def prepare(
     config: ml_collections.ConfigDict, work: str, clips: int, arguments: list[str]
-) -> store.Store:
-    """The features that `config` asks for, computed by a Beam pipeline if they are not there.
+) -> list[store.Store]:
+    """The stores that `config` asks for, computed by Beam pipelines if they are not there.
 
     Args:
       config: checked.
@@ -46,7 +46,21 @@ def prepare(
     Raises:
       UserError: what `store.precompute` and `dataset.prepare` raise; or the pipeline failed.
     """
-    source, frontend = dataset.find(config.data), frontend_config(config)
+    source = dataset.find(config.data)
+    return [
+        _prepared(config, source, frontend, work, clips, arguments)
+        for frontend in stored_frontends(config)
+    ]
+
+
+def _prepared(
+    config: ml_collections.ConfigDict,
+    source: dataset.Source,
+    frontend: FrontendConfig,
+    work: str,
+    clips: int,
+    arguments: list[str],
+) -> store.Store:
     cache = cache_root(config.data.cache_dir)
     path = store.place(source.fingerprint, frontend, cache)
     if path.exists():
@@ -101,13 +115,14 @@ def main(argv: list[str]) -> int:
             rest = flags.FLAGS(argv)[1:]
             config = CONFIG.value
         validate(config)
-        made = prepare(config, WORK.value, CLIPS.value, rest)
+        stores = prepare(config, WORK.value, CLIPS.value, rest)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except SystemExit as left:  # --help has printed, or Beam has said what is wrong
         return int(left.code or 0)
-    print(f"{len(made)} clips, {len(made.meta['left_out'])} left out: {made.path}")
+    for made in stores:
+        print(f"{len(made)} clips, {len(made.meta['left_out'])} left out: {made.path}")
     return 0
 
 

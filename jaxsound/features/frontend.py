@@ -17,20 +17,26 @@ import numpy as np
 
 from jaxsound.features import spectral
 
-KINDS = ("stft", "mel", "log_mel", "mfcc")
+KINDS = ("stft", "mel", "log_mel", "mfcc", "fbank")
+SAMPLES = "samples"  # no features: the sound itself
 EXCERPTS = ("start", "loudest")
-PADS = ("none", "zero", "reflect", "floor")
+PADS = ("none", "zero", "reflect", "floor", "blank")
 SCALES = ("none", "standardize", "minmax")
 DTYPES = ("float16", "float32")
 VERSION = 2  # raise it with any change that alters the numbers: prepared stores are then made anew
 _LEAST_STD = 1e-6
+_KALDI_LEAST = float(np.finfo(np.float32).eps)  # energy of a filter, before the logarithm
 
 
 @dataclasses.dataclass(frozen=True)
 class FrontendConfig:
     """What is computed from a waveform. Frequencies in Hz, lengths in samples at `sample_rate`.
 
-    kind: "stft" (|STFT|**power), "mel", "log_mel" (power_to_db of mel) or "mfcc" (DCT of log_mel).
+    kind: "stft" (|STFT|**power), "mel", "log_mel" (power_to_db of mel), "mfcc" (DCT of log_mel) or
+    "fbank": Kaldi's filterbank with a Hann window, as AST and others hear it. That one takes the
+    natural logarithm of power and reads, of what follows n_mels, only fmin, fmax and delta on.
+    "samples" is the sound as int16, a column with a row for each sample: for networks that hear it,
+    and for training that computes features in its step. Of what follows, it is cut and padded.
     Mel filters narrower than a bin stay empty, as in librosa: their columns are constant. `stft`
     and `mel` are refused as float16, which overflows at 65504 and loses the quiet frames to zero,
     unless they are scaled.
@@ -46,7 +52,9 @@ class FrontendConfig:
     sample_rate: int = 32000
     excerpt: str = "start"  # or "loudest": the seconds around the first greatest |sample|
     seconds: float = 0.0  # the most of a clip that is used; 0 = all of it
-    pad: str = "none"  # shorter clips to `seconds`: "zero" at the end, "reflect", or the "floor"
+    # Shorter clips to `seconds`: by samples, "zero" at the end or "reflect", or by frames after the
+    # last, of the clip's own "floor" or "blank" (features of 0, before any normalisation).
+    pad: str = "none"
     n_fft: int = 1024
     win_length: int = 0  # 0 = n_fft
     hop_length: int = 320
@@ -74,7 +82,7 @@ class FrontendConfig:
     def features(self) -> int:
         """M, the number of feature columns."""
         bins = 1 + self.n_fft // 2
-        columns = {"stft": bins, "mfcc": self.n_mfcc}.get(self.kind, self.n_mels)
+        columns = {"stft": bins, "mfcc": self.n_mfcc, SAMPLES: 1}.get(self.kind, self.n_mels)
         return self.resize_bins or columns * (1 + self.delta)
 
     @property
@@ -86,7 +94,27 @@ class FrontendConfig:
         """Frames of a clip of `samples` samples: librosa's count, and 1 for an empty clip."""
         used = min(samples, self.limit) if self.limit else samples
         used = used if self.pad == "none" else self.limit
-        return self.resize_frames or spectral.frames(used, self.n_fft, self.hop_length)
+        return self.resize_frames or max(1, 1 + (used - self.first) // self.step)
+
+    @property
+    def step(self) -> int:
+        """Samples from one frame to the next."""
+        return 1 if self.kind == SAMPLES else self.hop_length
+
+    @property
+    def first(self) -> int:
+        """Samples that a clip's first frame needs; each further one takes `step` more.
+
+        librosa's frames are centred and reach beyond the clip, Kaldi's lie within it.
+        """
+        if self.kind == SAMPLES:
+            return 1
+        return (self.win_length or self.n_fft) if self.kind == "fbank" else self.n_fft % 2
+
+
+def samples_of(config: FrontendConfig) -> FrontendConfig:
+    """What keeps the sound that `config` makes features of."""
+    return FrontendConfig(kind=SAMPLES, sample_rate=config.sample_rate, dtype="int16")
 
 
 def _refuse(key: str, value: object, must: str) -> None:
@@ -117,9 +145,10 @@ def _check_types(config: FrontendConfig) -> None:
 def _check_values(config: FrontendConfig) -> None:
     c = config
     nyquist = c.sample_rate / 2
-    narrow = c.kind in ("log_mel", "mfcc") or c.scale != "none"
+    narrow = c.kind in ("log_mel", "mfcc", "fbank") or c.scale != "none"
+    features = c.kind != SAMPLES
     rules: tuple[tuple[str, bool, str], ...] = (
-        ("kind", c.kind in KINDS, f"one of {', '.join(KINDS)}"),
+        ("kind", c.kind in (*KINDS, SAMPLES), f"one of {', '.join(KINDS)}"),
         ("sample_rate", c.sample_rate >= 1, "1 or more, in Hz"),
         ("excerpt", c.excerpt in EXCERPTS, f"one of {', '.join(EXCERPTS)}"),
         ("seconds", c.seconds == 0 or c.limit >= 1, "0 (the whole clip) or at least a sample"),
@@ -142,10 +171,16 @@ def _check_values(config: FrontendConfig) -> None:
         ("resize_frames", c.resize_frames >= 0, "0 (as they are) or more"),
         ("resize_bins", c.resize_bins >= 0, "0 (as they are) or more"),
         ("scale", c.scale in SCALES, f"one of {', '.join(SCALES)}"),
-        ("dtype", c.dtype in DTYPES, f"one of {', '.join(DTYPES)}"),
+        ("dtype", c.dtype in DTYPES or not features, f"one of {', '.join(DTYPES)}"),
+        ("dtype", c.dtype == "int16" or features, "int16 for kind=samples"),
+        ("pad", features or c.pad not in ("floor", "blank"), "of samples for kind=samples"),
+        ("delta", features or not c.delta, "0 for kind=samples"),
+        ("resize_frames", features or not c.resize_frames, "0 for kind=samples"),
+        ("resize_bins", features or not c.resize_bins, "0 for kind=samples"),
+        ("scale", features or c.scale == "none", "none for kind=samples"),
         (
             "dtype",
-            c.dtype == "float32" or narrow,
+            c.dtype == "float32" or narrow or not features,
             f"float32 for kind={c.kind}, whose range is wider than float16's, while scale=none",
         ),
     )
@@ -155,7 +190,12 @@ def _check_values(config: FrontendConfig) -> None:
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def frontend(config: FrontendConfig, waveform: jax.Array, samples: jax.Array) -> jax.Array:
+def frontend(
+    config: FrontendConfig,
+    waveform: jax.Array,
+    samples: jax.Array,
+    response: jax.Array | None = None,
+) -> jax.Array:
     """Features of a padded batch; a clip's do not depend on the padding or on its neighbours.
 
     Samples past `samples` count as zero, whatever they hold; `ref="max"`, `top_db`, resizing and
@@ -165,6 +205,8 @@ def frontend(config: FrontendConfig, waveform: jax.Array, samples: jax.Array) ->
       config: what to compute; static.
       waveform: [B, N] float32.
       samples: [B] int32, each clip's own samples.
+      response: [B, 1 + n_fft // 2] float32, factors of the energy in each bin, as a filter that
+        the sound has passed would have them; None for no filter.
 
     Returns:
       [B, T, M] float32 with T = config.frames(N) and M = config.features.
@@ -175,13 +217,19 @@ def frontend(config: FrontendConfig, waveform: jax.Array, samples: jax.Array) ->
     waveform = jnp.where(own, waveform, 0.0)
     if config.pad in ("zero", "reflect"):
         waveform, samples = _padded(config, waveform, samples)
-    lengths = jnp.maximum(1, 1 + (samples - config.n_fft % 2) // config.hop_length)
-    features, lengths = _features(config, waveform, lengths)
+    if config.kind == SAMPLES:
+        return jnp.clip(jnp.round(waveform * 32768), -32768, 32767)[:, :, None]
+    features, lengths = _features(config, waveform, own_frames(config, samples), response)
     if config.resize_frames or config.resize_bins:
         features, lengths = _resized(config, features, lengths)
     if config.scale != "none":
         features = _scaled(config, features, lengths)
     return jnp.where(_valid(features, lengths), features, 0.0)
+
+
+def own_frames(config: FrontendConfig, samples: jax.Array) -> jax.Array:
+    """`[B]` int32, frames of clips of so many `samples [B]`, before any padding or resizing."""
+    return jnp.maximum(1, 1 + (samples - config.first) // config.step)
 
 
 def _excerpt(
@@ -223,35 +271,45 @@ def _valid(features: jax.Array, lengths: jax.Array) -> jax.Array:
 
 
 def _features(
-    config: FrontendConfig, waveform: jax.Array, lengths: jax.Array
+    config: FrontendConfig, waveform: jax.Array, lengths: jax.Array, response: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
     """Features of the kind asked for, with deltas: [B, T, M], and each clip's valid frames."""
     c = config
-    filters = None
-    if c.kind != "stft":
+    kaldi = c.kind == "fbank"
+    filters, power = None, 2.0 if kaldi else c.power
+    if kaldi:
+        filters = spectral.kaldi_filterbank(
+            c.sample_rate, c.n_fft, c.n_mels, c.fmin, c.fmax or None
+        )
+    elif c.kind != "stft":
         filters = spectral.mel_filterbank(
             c.sample_rate, c.n_fft, c.n_mels, c.fmin, c.fmax or None, c.htk, c.norm or None
         )
-    features = spectral.energies(waveform, c.n_fft, c.hop_length, c.win_length, c.power, filters)
+    shape = (c.n_fft, c.hop_length, c.win_length)
+    features = spectral.energies(waveform, *shape, power, filters, kaldi, response)
     # Silence is the least there is, so zeroed frames change neither the maximum nor the floor.
     features = jnp.where(_valid(features, lengths), features, 0.0)
+    if kaldi:
+        features = jnp.log(jnp.maximum(features, _KALDI_LEAST))
     if c.kind in ("log_mel", "mfcc"):
         features = spectral.power_to_db(features, c.ref, c.amin, c.top_db or None)
-    if c.pad == "floor":
-        whole = spectral.frames(c.limit, c.n_fft, c.hop_length)
-        features, lengths = _floored(features, lengths, whole)
+    if c.pad in ("floor", "blank"):
+        whole = max(1, 1 + (c.limit - c.first) // c.hop_length)
+        features, lengths = _filled(features, lengths, whole, blank=c.pad == "blank")
     if c.kind == "mfcc":
         features = spectral.mfcc(features, c.n_mfcc)
     orders = [spectral.delta(features, lengths, order=order) for order in range(1, c.delta + 1)]
     return jnp.concatenate([features, *orders], axis=-1), lengths
 
 
-def _floored(features: jax.Array, lengths: jax.Array, frames: int) -> tuple[jax.Array, jax.Array]:
-    """Frames of the clip's own least value after its last, up to `frames`; all are valid."""
+def _filled(
+    features: jax.Array, lengths: jax.Array, frames: int, *, blank: bool
+) -> tuple[jax.Array, jax.Array]:
+    """Frames of zeros, or the clip's own least value, after its last, up to `frames`, all valid."""
     features = jnp.pad(features, ((0, 0), (0, frames - features.shape[1]), (0, 0)))
     valid = _valid(features, lengths)
-    floor = jnp.min(features, axis=(1, 2), keepdims=True, where=valid, initial=jnp.inf)
-    return jnp.where(valid, features, floor), jnp.full_like(lengths, frames)
+    least = jnp.min(features, axis=(1, 2), keepdims=True, where=valid, initial=jnp.inf)
+    return jnp.where(valid, features, 0.0 if blank else least), jnp.full_like(lengths, frames)
 
 
 def _resized(

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 _DELTA_WIDTH = 9
+_PREEMPHASIS = 0.97  # Kaldi's
 _BLOCK = 256  # frames transformed together on a CPU, at most
 _BANDS = 8  # of mel filters, each multiplied with its own bins on a CPU
 _ACCELERATOR_VALUES = 2**25  # windowed samples that an accelerator transforms together (256 MiB)
@@ -60,6 +61,8 @@ def energies(
     win_length: int = 0,
     power: float = 2.0,
     filters: np.ndarray | None = None,
+    kaldi: bool = False,
+    response: jax.Array | None = None,
 ) -> jax.Array:
     """|STFT|**power, through mel filters if they are given: [B, N] -> [B, T, F or n_mels] float32.
 
@@ -73,21 +76,29 @@ def energies(
       win_length: samples of the window; 0 is n_fft.
       power: 1 is magnitude, 2 is power.
       filters: [n_mels, F], as of `mel_filterbank`; None leaves the frequency bins.
+      kaldi: frames as Kaldi's `compute-fbank-feats` has them: the first begins with the clip and
+        the last ends within it; each loses its mean, is pre-emphasised by 0.97 and has a
+        symmetric Hann window, then zeros up to n_fft.
+      response: [B, F], factors of |STFT|**2; None for none.
     """
-    window = _window(n_fft, win_length)
+    window = np.hanning(win_length or n_fft) if kaldi else _window(n_fft, win_length)
     hop = hop_length or len(window) // 4
-    batch, total = waveform.shape[0], frames(waveform.shape[1], n_fft, hop)
+    batch, lead = waveform.shape[0], 0 if kaldi else _lead(n_fft, len(window))
+    first = len(window) if kaldi else n_fft % 2
+    total = max(1, 1 + (waveform.shape[1] - first) // hop)
     chunks = -(-len(window) // hop)
     blocks = -(-total // _BLOCK)
     block = -(-total // blocks)
     cut = functools.partial(_hops, count=blocks * block + chunks - 1, hop=hop)
-    rows = jax.vmap(functools.partial(cut, lead=_lead(n_fft, len(window))))(waveform)
+    rows = jax.vmap(functools.partial(cut, lead=lead))(waveform)
 
     def one(where: tuple[jax.Array, jax.Array]) -> jax.Array:
         corner = (where[0], where[1], jnp.zeros_like(where[0]))
         piece = jax.lax.dynamic_slice(rows, corner, (1, block + chunks - 1, hop))[0]
-        spectrum = _spectrum(piece, block, window, n_fft)
+        spectrum = _spectrum(piece, block, window, n_fft, kaldi)
         energy = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
+        if response is not None:
+            energy = energy * response[where[0]]
         if power != 2.0:
             energy = jnp.power(energy, power / 2)
         return energy if filters is None else _filtered(energy, filters)
@@ -136,7 +147,9 @@ def _hops(clip: jax.Array, lead: int, count: int, hop: int) -> jax.Array:
     return jnp.pad(clip, (lead, after))[: count * hop].reshape(count, hop)
 
 
-def _spectrum(rows: jax.Array, total: int, window: np.ndarray, n_fft: int) -> jax.Array:
+def _spectrum(
+    rows: jax.Array, total: int, window: np.ndarray, n_fft: int, kaldi: bool = False
+) -> jax.Array:
     """Transforms of `total` windows, each one hop on: [R, hop] -> [total, 1 + n_fft // 2].
 
     A window is a few neighbouring rows: gathering rows is far faster than gathering samples.
@@ -147,10 +160,14 @@ def _spectrum(rows: jax.Array, total: int, window: np.ndarray, n_fft: int) -> ja
     double = jax.default_backend() != "tpu"
     neighbours = np.arange(rows.shape[0] - total + 1)
     frames = rows[np.arange(total)[:, None] + neighbours[None, :]].reshape(total, -1)
-    before = (n_fft - len(window)) // 2
+    before = 0 if kaldi else (n_fft - len(window)) // 2
     with jax.enable_x64(double):
         dtype = jnp.float64 if double else jnp.float32
-        frames = frames[:, : len(window)].astype(dtype) * jnp.asarray(window, dtype)[None, :]
+        frames = frames[:, : len(window)].astype(dtype)
+        if kaldi:
+            frames -= frames.mean(1, keepdims=True)
+            frames -= _PREEMPHASIS * jnp.concatenate([frames[:, :1], frames[:, :-1]], 1)
+        frames *= jnp.asarray(window, dtype)[None, :]
         frames = jnp.pad(frames, ((0, 0), (before, n_fft - len(window) - before)))
         return jnp.fft.rfft(frames, axis=-1).astype(jnp.complex64)
 
@@ -185,6 +202,25 @@ def mel_filterbank(
     if norm == "slaney":
         filters *= (2.0 / (edges[2:] - edges[:-2]))[:, None]
     return filters.astype(np.float32)
+
+
+def kaldi_filterbank(
+    sample_rate: int, n_fft: int, n_mels: int, fmin: float = 20.0, fmax: float | None = None
+) -> np.ndarray:
+    """Kaldi's mel filters, [n_mels, 1 + n_fft // 2] float32: triangles over mels, not over Hz.
+
+    Args:
+      sample_rate: Hz.
+      n_fft: samples per transform.
+      n_mels: filters, of HTK's scale; those narrower than a bin may be all zero.
+      fmin: lowest frequency in Hz.
+      fmax: highest frequency in Hz; None is half the sample rate.
+    """
+    low, high = _hz_to_mel(fmin, True), _hz_to_mel(fmax or sample_rate / 2, True)
+    bins = np.arange(1 + n_fft // 2) * (sample_rate / n_fft)
+    position = (2595 * np.log10(1 + bins / 700) - low) / (high - low) * (n_mels + 1)
+    away = np.abs(position[None, :] - np.arange(1, n_mels + 1)[:, None])
+    return np.maximum(0.0, 1 - away).astype(np.float32)
 
 
 _SLANEY_HZ_PER_MEL = 200 / 3

@@ -49,7 +49,7 @@ class Store:
     """An open store: N clips, M feature columns. `frames` is a read-only memory map."""
 
     path: Path
-    frames: np.ndarray  # [sum of lengths, M] float16 or float32
+    frames: np.ndarray  # [sum of lengths, M] float16 or float32; samples are [..., 1] int16
     offsets: np.ndarray  # [N + 1] int64
     labels: np.ndarray  # [N] int32
     folds: np.ndarray  # [N] int32; 0 = only ever trains
@@ -59,6 +59,7 @@ class Store:
     frontend: FrontendConfig
     publisher_folds: bool
     meta: dict[str, Any]  # the rest of store.json: name, note, left_out, citation, versions, ...
+    sound: "Store | None" = None  # the same clips' samples, where training computes the features
 
     @property
     def lengths(self) -> np.ndarray:
@@ -157,7 +158,7 @@ def open_store(path: Path) -> Store:
     try:
         meta = _load_meta(path)
         frontend = FrontendConfig(**meta["frontend"])
-        arrays = {name: _load(path, name) for name in ("offsets", *_COLUMNS)}
+        arrays: dict[str, Any] = {name: _load(path, name) for name in ("offsets", *_COLUMNS)}
         frames = _load(path, "frames", "r")
         clips = len(arrays["offsets"]) - 1
         expected = (arrays["offsets"][-1], frontend.features)

@@ -12,6 +12,7 @@ from typing import Any
 
 from jaxsound.evaluation import crossval
 from jaxsound.features.store import Store
+from jaxsound.pretrained import files
 
 _TAGS = ["audio", "sound-classification", "jax", "flax", "jaxsound"]
 
@@ -43,6 +44,7 @@ def for_run(result: Mapping[str, Any], repo: str, licence: str = "") -> str:
         f"# {name}",
         f"A sound classifier of {len(classes)} classes: `{config['model']['name']}`, trained by"
         f" jaxsound on {_name_of(data)}, one model for each test fold.",
+        _began(result["config"]),
         "## Result",
         f"Accuracy **{crossval.headline(result)}**. Over all {result['clips_used']} test clips"
         f" {crossval.percent(result['accuracy_pooled'])}, 95 % interval {100 * low:.1f} to"
@@ -167,7 +169,22 @@ def _licence(chosen: str, about: Mapping[str, Any]) -> dict[str, str]:
 def _without_places(config: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration without the folders of the machine that it ran on."""
     data = {k: "" if k in ("manual_dir", "cache_dir") else v for k, v in config["data"].items()}
-    return {**config, "data": data}
+    begun = dict(config.get("pretrained", {}))  # runs of before it have none
+    if not files.on_hub(begun.get("weights", "")):
+        begun["weights"] = ""
+    return {**config, "data": data, "pretrained": begun}
+
+
+def _began(config: Mapping[str, Any]) -> str:
+    """Whose weights training began with; empty for none."""
+    begun = config.get("pretrained", {})
+    if not begun.get("weights"):
+        return ""
+    where = f"`{begun['weights']}`" if files.on_hub(begun["weights"]) else "a file"
+    return (
+        f"Training began with the published weights of {where}, SHA-256 `{begun['sha256']}`; "
+        "their licence goes with this model, too."
+    )
 
 
 def _name_of(data: Mapping[str, Any]) -> str:

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from jaxsound.errors import UserError
+from jaxsound.features.frontend import SAMPLES
 from jaxsound.features.store import open_store
 from jaxsound.hub import card
+from jaxsound.pretrained.files import on_hub
 
 RUN_FILES = ("config.json", "crossval.json", "predictions.csv", "report.html")
 STORE_FILES = (
@@ -62,6 +64,8 @@ def plan(path: Path, repo: str, licence: str = "") -> Plan:
     path = path.expanduser()
     if (path / "store.json").is_file():
         store = open_store(path)
+        if store.frontend.kind == SAMPLES:
+            raise UserError(f"{path} holds the recordings themselves; only features are shared")
         _require(path, STORE_FILES)
         text = card.for_store(store, repo, licence)
         files = {name: path / name for name in STORE_FILES}
@@ -81,7 +85,8 @@ def _plan_run(path: Path, repo: str, licence: str) -> Plan:
     try:
         result = json.loads((path / "crossval.json").read_bytes())
         text = card.for_run(result, repo, licence)
-        folds, data = [fold["fold"] for fold in result["folds"]], result["config"]["data"]
+        folds, config = [fold["fold"] for fold in result["folds"]], result["config"]
+        data = config["data"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path / 'crossval.json'} is not of this version's making or not whole "
@@ -97,6 +102,9 @@ def _plan_run(path: Path, repo: str, licence: str) -> Plan:
         for key in ("manual_dir", "cache_dir")
         if data.get(key)
     ]
+    weights = config.get("pretrained", {}).get("weights", "")
+    if weights and not on_hub(weights):
+        notes.append(f"config.pretrained.weights={weights!r} of this machine can be read in them")
     notes.append("predictions.csv names every test clip")
     return Plan("model", repo, files, text, tuple(notes))
 

@@ -3,7 +3,8 @@
 Both ways of feeding the device read the same index batches `{clip, start}`, with augmented copies
 `{clip, start, plain}`. In `stream` mode the
 host cuts and pads the crops and sends them; in `resident` mode all frames are on the device once
-and only the rows where crops begin are sent. Shapes: B batch, T frames, M features.
+and only the rows where crops begin are sent. Shapes: B batch, T frames, M features. A store of
+samples is fed alike, without the axis of features: its frames are samples.
 """
 
 import functools
@@ -25,6 +26,7 @@ from jaxsound.training.step import Batch
 HostBatch = dict[str, np.ndarray]
 Clips = Int[np.ndarray, " B"]
 _CLIPS_READ = 32  # together, for statistics
+_MOST_ROWS = 2**31 - 2**26  # that an int32 finds, and a crop beyond
 
 
 class Order:
@@ -65,6 +67,7 @@ class Feed:
         batch_size: int,
         resident: bool,
         threads: int = 2,
+        longest: int = 0,
     ):
         """Puts all frames on the device if `resident`.
 
@@ -74,13 +77,20 @@ class Feed:
           batch_size: clips per step over all hosts.
           resident: keep frames on the device and send indices.
           threads: reading threads in stream mode.
+          longest: for a store of samples that features are made of, rows that a crop may have: it
+            may reach past the store's last, and batches have no axis of columns.
         """
         self.store = store
         self.placement = placement
         self.batch_size = batch_size
         self.threads = threads
         self.rows = np.asarray(store.frames)  # a view, as quick to index as an array
-        self.frames = placement.put_replicated(self.rows) if resident else None
+        self.frames = None
+        if longest:
+            self.rows = self.rows[:, 0]
+        if resident:
+            kept = np.pad(self.rows, (0, longest)) if longest else self.rows
+            self.frames = placement.put_replicated(kept)
         self.local = placement.local_rows(batch_size)
 
     def train_iterator(
@@ -166,7 +176,7 @@ class Feed:
         return batch | {"features": self._crops(row, length, frames)}
 
     def _crops(self, row: np.ndarray, length: np.ndarray, frames: int) -> np.ndarray:
-        crops = np.empty((len(row), frames, self.rows.shape[1]), self.rows.dtype)
+        crops = np.empty((len(row), frames, *self.rows.shape[1:]), self.rows.dtype)
         for crop, first, valid in zip(crops, row, length, strict=True):
             crop[:valid] = self.rows[first : first + valid]
             crop[valid:] = 0
@@ -178,9 +188,19 @@ def _stack(batches: Sequence[HostBatch]) -> HostBatch:
 
 
 def fits(store: Store, config: Any) -> bool:
-    """Whether `config.data.feed` asks for resident features, or "auto" finds them small enough."""
+    """Whether `config.data.feed` asks for resident features, or "auto" finds them small enough.
+
+    Raises:
+      UserError: they are asked for, and are more than can be told apart on a device.
+    """
+    countable = len(store.frames) <= _MOST_ROWS
     if config.data.feed == "auto":
-        return store.frames.nbytes <= config.data.resident_gib * 2**30
+        return countable and store.frames.nbytes <= config.data.resident_gib * 2**30
+    if config.data.feed == "resident" and not countable:
+        raise UserError(
+            f"config.data.feed='resident': {len(store.frames)} rows, and a device tells "
+            f"{_MOST_ROWS} apart; use 'stream'"
+        )
     return config.data.feed == "resident"
 
 

@@ -4,11 +4,14 @@ from typing import Any
 
 from flax import nnx
 
+from jaxsound.models.ast import AST
 from jaxsound.models.cnn import CNN
 from jaxsound.models.efficientnet import EfficientNet
+from jaxsound.models.htsat import HTSAT
 from jaxsound.models.resnet import ResNet
 from jaxsound.models.stack import Stack
 from jaxsound.models.transformer import Transformer
+from jaxsound.models.wav2vec2 import Wav2Vec2
 
 
 def build_model(
@@ -33,5 +36,11 @@ def build_model(
         return EfficientNet(config, features=features, classes=classes, rngs=rngs)
     if config.name == "transformer":
         return Transformer(config, features=features, classes=classes, frames=frames, rngs=rngs)
-    known = ", ".join(map(repr, ("cnn", "stack", "resnet", "efficientnet", "transformer")))
-    raise ValueError(f"model.name={config.name!r}: must be one of {known}")
+    if config.name == "ast":
+        return AST(config, features=features, classes=classes, frames=frames, rngs=rngs)
+    if config.name == "wav2vec2":
+        return Wav2Vec2(config, features=features, classes=classes, rngs=rngs)
+    if config.name == "htsat":
+        return HTSAT(config, features=features, classes=classes, rngs=rngs)
+    names = ("cnn", "stack", "resnet", "efficientnet", "transformer", "ast", "htsat", "wav2vec2")
+    raise ValueError(f"model.name={config.name!r}: must be one of {', '.join(map(repr, names))}")

@@ -3,6 +3,7 @@
 Widths, depths and epsilon are those of torchvision's `efficientnet`.
 """
 
+import functools
 import math
 from typing import Any
 
@@ -48,13 +49,22 @@ class ConvNorm(nnx.Module):
         *,
         groups: int = 1,
         activate: bool = True,
-        dtype: jnp.dtype,
+        config: Any,
         rngs: nnx.Rngs,
     ):
+        # What "same" padding comes to for a stride of 2 over an even size.
+        ends = stride == 2 and config.padding == "end"
         self.conv = masking.Conv2d(
-            inputs, outputs, kernel, stride, groups=groups, dtype=dtype, rngs=rngs
+            inputs,
+            outputs,
+            kernel,
+            stride,
+            padding=(kernel // 2 - 1, kernel // 2) if ends else None,
+            groups=groups,
+            dtype=jnp.dtype(config.dtype),
+            rngs=rngs,
         )
-        self.norm = masking.BatchNorm(outputs)
+        self.norm = masking.BatchNorm(outputs, epsilon=config.norm_epsilon)
         self.activate = activate
 
     def __call__(self, x: Array, length: Array, train: bool) -> tuple[Array, Array]:
@@ -90,23 +100,22 @@ class MBConv(nnx.Module):
         stride: int,
         drop_path: float,
         *,
-        dtype: jnp.dtype,
+        config: Any,
         rngs: nnx.Rngs,
     ):
-        width = inputs * expansion
-        self.expand = ConvNorm(inputs, width, 1, dtype=dtype, rngs=rngs) if expansion > 1 else None
-        self.depthwise = ConvNorm(
-            width, width, kernel, stride, groups=width, dtype=dtype, rngs=rngs
-        )
+        width, dtype = inputs * expansion, jnp.dtype(config.dtype)
+        part = functools.partial(ConvNorm, config=config, rngs=rngs)
+        self.expand = part(inputs, width, 1) if expansion > 1 else None
+        self.depthwise = part(width, width, kernel, stride, groups=width)
         self.excite = SqueezeExcite(width, max(1, inputs // 4), dtype=dtype, rngs=rngs)
-        self.project = ConvNorm(width, outputs, 1, activate=False, dtype=dtype, rngs=rngs)
+        self.project = part(width, outputs, 1, activate=False)
         self.residual = stride == 1 and inputs == outputs
         self.drop_path = drop_path
 
     def __call__(
         self, x: Array, length: Array, train: bool, rngs: nnx.Rngs | None
     ) -> tuple[Array, Array]:
-        """`[B, T, M, D]`, `[B]` -> `[B, ceil(T / stride), ceil(M / stride), outputs]`, lengths."""
+        """`[B, T, M, D]`, `[B]` -> the strided map, `outputs` wide, and its lengths."""
         y, valid = x, length
         if self.expand is not None:
             y, valid = self.expand(y, valid, train)
@@ -133,7 +142,7 @@ class EfficientNet(nnx.Module):
         dtype = jnp.dtype(config.dtype)
         wider, deeper = VARIANTS[config.variant]
         inputs = scale_width(STEM_WIDTH, wider)
-        self.stem = ConvNorm(1, inputs, 3, config.stem_stride, dtype=dtype, rngs=rngs)
+        self.stem = ConvNorm(1, inputs, 3, config.stem_stride, config=config, rngs=rngs)
         shapes = []
         for expansion, kernel, stride, width, count in STAGES:
             outputs = scale_width(width, wider)
@@ -142,10 +151,10 @@ class EfficientNet(nnx.Module):
                 inputs = outputs
         rates = np.linspace(0, config.drop_path, len(shapes))
         self.blocks = nnx.List(
-            MBConv(*shape, float(rate), dtype=dtype, rngs=rngs)
+            MBConv(*shape, float(rate), config=config, rngs=rngs)
             for shape, rate in zip(shapes, rates, strict=True)
         )
-        self.last = ConvNorm(inputs, inputs * LAST_EXPANSION, 1, dtype=dtype, rngs=rngs)
+        self.last = ConvNorm(inputs, inputs * LAST_EXPANSION, 1, config=config, rngs=rngs)
         self.head = nnx.Linear(inputs * LAST_EXPANSION, classes, rngs=rngs)
         self.dropout = config.dropout
         self.remat = config.remat

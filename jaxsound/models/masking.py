@@ -93,6 +93,7 @@ class Conv2d(Conv):
 
     Padding is `(k - 1) // 2` before and the rest after, whatever the stride: XLA's "SAME" shifts
     by one frame between even and odd T, which would make a clip's output depend on its batch.
+    Another may be named, in both directions: before and after.
     """
 
     def __init__(
@@ -102,16 +103,15 @@ class Conv2d(Conv):
         kernel: int = 3,
         stride: int = 1,
         *,
+        padding: tuple[int, int] | None = None,
         groups: int = 1,
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ):
         before = (kernel - 1) // 2
-        padding = ((before, kernel - 1 - before),) * 2
+        around = (padding or (before, kernel - 1 - before),) * 2
         size, step = (kernel, kernel), (stride, stride)
-        super().__init__(
-            inputs, outputs, size, step, padding, groups=groups, dtype=dtype, rngs=rngs
-        )
+        super().__init__(inputs, outputs, size, step, around, groups=groups, dtype=dtype, rngs=rngs)
 
 
 def max_pool(x: Array, length: Array, window: tuple[int, ...]) -> tuple[Array, Array]:
@@ -171,11 +171,12 @@ class BatchNorm(nnx.Module):
         self.var = nnx.BatchStat(jnp.ones(width))
         self.momentum = momentum
         self.epsilon = epsilon
+        self.fixed = False  # whether training, too, takes the running statistics and keeps them
 
     def __call__(self, x: Array, length: Array, *, train: bool) -> Array:
         """Normalises `x`, zero past `length`; with `train` also moves the running statistics."""
         mean, var = self.mean[...], self.var[...]
-        if train:
+        if train and not self.fixed:
             mean, var = self._batch_statistics(x, length)
             self.mean[...] = self.momentum * self.mean[...] + (1 - self.momentum) * mean
             self.var[...] = self.momentum * self.var[...] + (1 - self.momentum) * var

@@ -72,7 +72,7 @@ class Classifier:
         if not size and self.frontend.resize_frames:
             size = round(first.config.data.pad_seconds * self.frontend.sample_rate)
         if not size:
-            size = (self.frames - 1) * self.frontend.hop_length + self.frontend.n_fft % 2
+            size = (self.frames - 1) * self.frontend.step + self.frontend.first
         size = max(size, 1)
         hop = max(round(size * (1 - OVERLAP)), 1)
         self.cut = Cut(self.frontend.sample_rate, size, hop)

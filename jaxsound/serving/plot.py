@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from jaxsound.data import audio
 from jaxsound.explore import canvas
 from jaxsound.explore.survey import mel_centres
-from jaxsound.features.frontend import frontend
+from jaxsound.features.frontend import SAMPLES, FrontendConfig, frontend
 from jaxsound.serving.classifier import Classifier
 from jaxsound.serving.prediction import Prediction
 from jaxsound.serving.windows import Cut, windows
@@ -58,6 +58,8 @@ def _waveform(axes: Axes, file: str, seconds: float) -> None:
 
 def _spectrogram(axes: Axes, classifier: Classifier, file: str, seconds: float) -> None:
     config, cut = classifier.frontend, classifier.cut
+    if config.kind == SAMPLES:
+        config = FrontendConfig(sample_rate=config.sample_rate)
     total, count = np.zeros((COLUMNS, config.features)), np.zeros(COLUMNS)
     apart = Cut(cut.rate, cut.size, cut.size)
     for start, samples in windows(_floats(file), next(audio.stream(file))[1], apart):

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 Array = jax.Array
 CROP_STREAM = 0x62696E73  # far from the small numbers that splitting a key uses
+MIX_STREAM, JITTER_STREAM = CROP_STREAM + 1, CROP_STREAM + 2
 
 
 def _bands(key: Array, count: int, size: Array, share: float, total: int) -> Array:
@@ -86,6 +87,65 @@ def mixup(
     return features, jnp.maximum(length, length[other]), label
 
 
+def band_mix(
+    key: Array, features: Array, length: Array, label: Array, chance: float, axis: int
+) -> tuple[Array, Array]:
+    """CutMix (Yun et al., 2019) along time or frequency: a band of a clip is another clip's.
+
+    The band lies within the frames that both clips have, and is as wide as chance will have it, up
+    to all of them; labels are mixed by the share of the clip's own values that it takes.
+
+    Args:
+      key: PRNG key.
+      features: `[B, T, M]`.
+      length: `[B]`, which stays.
+      label: `[B, C]`.
+      chance: of a clip to be mixed.
+      axis: 1 for a stretch of time, 2 for a band of frequencies.
+
+    Returns:
+      features and labels.
+    """
+    order_key, choice_key, band_key = jax.random.split(key, 3)
+    batch, frames, bins = features.shape
+    other = jax.random.permutation(order_key, batch)
+    common = jnp.minimum(length, length[other])
+    size = common if axis == 1 else jnp.full_like(common, bins)
+    mixes = jax.random.bernoulli(choice_key, chance, (batch,))
+    band = _bands(band_key, 1, size, 1.0, features.shape[axis]) & mixes[:, None]
+    inside = band[:, :, None] if axis == 1 else band[:, None, :]
+    inside &= (jnp.arange(frames)[None, :] < common[:, None])[:, :, None]
+    # As products of two sides: a stretch has all bins, a band all common frames.
+    taken = band.sum(1) * (bins if axis == 1 else common)
+    share = taken / jnp.maximum(length * bins, 1)
+    label = (1 - share[:, None]) * label + share[:, None] * label[other]
+    return jnp.where(inside, features[other], features), label
+
+
+def mel_jitter(key: Array, features: Array, share: float) -> Array:
+    """Moves the ends of each clip's bins, fmin and fmax, and spaces the bins evenly between them.
+
+    A bin between two others is theirs, interpolated, as if the filters had been; beyond the ends
+    the outermost bin is repeated.
+
+    Args:
+      key: PRNG key.
+      features: `[B, T, M]`.
+      share: of the M - 1 steps between bins, by which either end moves at most, inwards or
+        outwards.
+    """
+    last = features.shape[2] - 1
+    moves = jax.random.uniform(key, (2, len(features), 1), minval=-share, maxval=share)
+    first, end = last * moves[0], last * (1 + moves[1])
+    place = first + (end - first) * jnp.arange(last + 1) / max(last, 1)
+    place = jnp.clip(place, 0, last)
+    below = jnp.clip(jnp.floor(place).astype(jnp.int32), 0, max(last - 1, 0))
+    part = (place - below)[:, None, :]
+    low = jnp.take_along_axis(features, below[:, None, :], axis=2)
+    high = jnp.take_along_axis(features, jnp.minimum(below + 1, last)[:, None, :], axis=2)
+    return low * (1 - part) + high * part
+
+
 def crop_bins(key: Array, features: Array, scale: Array, bins: int) -> tuple[Array, Array]:
     """A random run of `bins` of the M bins, one for each example.
 
@@ -125,12 +185,18 @@ def augment(
       features, length, label.
     """
     roll_key, gain_key, mix_key, mask_key = jax.random.split(key, 4)
+    if config.mel_jitter:
+        features = mel_jitter(jax.random.fold_in(key, JITTER_STREAM), features, config.mel_jitter)
     if config.time_roll:
         features = time_roll(roll_key, features, length)
     if config.gain_db:
         features = gain(gain_key, features, length, scale, config.gain_db)
     if config.mixup:
         features, length, label = mixup(mix_key, features, length, label, config.mixup)
+    for axis, chance in ((1, config.time_mix), (2, config.freq_mix)):
+        if chance:
+            band_key = jax.random.fold_in(jax.random.fold_in(key, MIX_STREAM), axis)
+            features, label = band_mix(band_key, features, length, label, chance, axis)
     features = spec_augment(
         mask_key,
         features,

@@ -88,6 +88,18 @@ class Placement:
 
         return jax.tree.map(put, tree)
 
+    def by_device(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A function of arrays split over `data`, run by every device on its own part alone.
+
+        For what the compiler would not split by itself, such as the frontend's loop over clips.
+        """
+        if self.mesh.size == 1:
+            return function
+        data = PartitionSpec("data")
+        return jax.shard_map(
+            function, mesh=self.mesh, in_specs=data, out_specs=data, check_vma=False
+        )
+
     def jit_train(self, step: Callable[..., Any], *, several: bool = False) -> Callable[..., Any]:
         """Compiles `(state, batch, key) -> (state, metrics)`, donating the state.
 

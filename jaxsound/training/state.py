@@ -15,7 +15,7 @@ import optax
 from flax import nnx
 from jax.typing import ArrayLike
 
-from jaxsound.models import build_model
+from jaxsound.models import build_model, masking
 
 Array = jax.Array
 
@@ -47,11 +47,14 @@ class Network:
       graph: NNX's.
       classes: C.
       features: M of its input; wider batches are cropped to it.
+      fixed_statistics: whether BatchNorm takes its running statistics in training too, and keeps
+        them.
     """
 
     graph: Any
     classes: int
     features: int
+    fixed_statistics: bool = False
 
     def apply(
         self,
@@ -65,6 +68,8 @@ class Network:
     ) -> tuple[Array, Any]:
         """Normalised `[B, T, M]`, `[B]` -> logits `[B, C]` float32 and the new statistics."""
         model = nnx.merge(self.graph, params, stats, copy=True)
+        if self.fixed_statistics:
+            model.set_attributes(masking.BatchNorm, fixed=True)
         rngs = None if key is None else nnx.Rngs(dropout=key)
         logits = model(features, length, train=train, rngs=rngs)
         return logits, nnx.state(model, nnx.BatchStat)

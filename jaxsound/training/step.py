@@ -3,7 +3,8 @@
 A batch is `{features [B, T, M], length [B], label [B] or [B, C], mask [B]}`; with augmented copies
 also `plain [B]`, True for the examples that are not augmented. In resident mode
 `features` is replaced by `frames [N, M]`, all frames of the data set on the device, and
-`row [B]`, where each clip's crop begins; `gather` makes the first form of the second.
+`row [B]`, where each clip's crop begins; `gather` makes the first form of the second. Where
+training hears sound, `hearing.py` makes features of a batch of samples.
 """
 
 import dataclasses
@@ -14,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxsound.training import losses
+from jaxsound.training import finetune, losses
 from jaxsound.training.augment import augment, crop_bins
 from jaxsound.training.state import Network, TrainState
 
@@ -38,7 +39,11 @@ def normalise(features: Array, length: Array, mean: Array, std: Array) -> Array:
 
 
 def make_train_step(
-    network: Network, optimizer: optax.GradientTransformation, config: Any, frames: int
+    network: Network,
+    optimizer: optax.GradientTransformation,
+    config: Any,
+    frames: int,
+    hear: Callable[[Array, Batch], tuple[Array, Array, Array]] | None = None,
 ) -> Callable[[TrainState, Batch, Array], tuple[TrainState, Metrics]]:
     """A pure `(state, batch, key) -> (state, metrics)`, not yet jitted.
 
@@ -47,8 +52,11 @@ def make_train_step(
     Args:
       network: the model's static half.
       optimizer: what `state.opt_state` belongs to.
-      config: the whole configuration (`optimizer`, `loss`, `augment` and `nonfinite` are read).
+      config: the whole configuration (`optimizer`, `loss`, `augment`, `pretrained` and `nonfinite`
+        are read).
       frames: T of a training batch.
+      hear: makes features, their lengths and labels of a batch of samples; None where batches
+        hold features.
 
     The metrics' `finite` says whether loss and gradient are; where they are not and `nonfinite` is
     "skip", the state stays as it was but for the number of the step.
@@ -56,6 +64,7 @@ def make_train_step(
     parts = config.optimizer.accumulate
 
     def loss_of(params: Any, stats: Any, part: Batch, weight: Array, key: Array) -> Any:
+        params = finetune.hold(config.pretrained, params)
         logits, stats = network.apply(
             params, stats, part["features"], part["length"], train=True, key=key
         )
@@ -87,9 +96,13 @@ def make_train_step(
 
     def prepare(state: TrainState, batch: Batch, key: Array) -> Batch:
         """Normalised, cropped in frequency and augmented."""
-        length, scale = batch["length"], state.std
-        features = normalise(gather(batch, frames), length, state.mean, scale)
-        label = losses.soft_labels(batch["label"], network.classes)
+        if hear is None:
+            features, length = gather(batch, frames), batch["length"]
+            label = losses.soft_labels(batch["label"], network.classes)
+        else:
+            features, length, label = hear(key, batch)
+        scale = state.std
+        features = normalise(features, length, state.mean, scale)
         if network.features < features.shape[-1]:
             features, scale = crop_bins(key, features, scale, network.features)
         plain = {"features": features, "length": length, "label": label}

@@ -151,10 +151,29 @@ def test_augmentations_are_those_of_the_config() -> None:
     assert is_own
     assert settings["freq_masks"] == 3
     assert not settings["mixup"]
+    config.augment.noise, config.augment.freq_masks = 0.2, 0
+    settings, is_own = augmentations.chosen(config.augment, frontend)
+    assert is_own
+    assert settings["noise"] == 0.2
+    config.augment.noise = 0.0
     config.frontend.kind = "mfcc"
     config.augment.freq_masks, config.frontend.n_mfcc = 0, 13
     settings, _ = augmentations.chosen(config.augment, frontend_config(config))
     assert settings["gain_db"] == 0
+
+
+def test_each_augmentation_in_sound_has_its_row() -> None:
+    dataset = make_dataset()
+    config = frontend_config(make_config())
+    augment = make_config().augment
+    augment.update({"shift": True, "speed": 1.25, "between_class": 0.5, "level_db": 6.0})
+    settings, _ = augmentations.chosen(augment, config)
+    with canvas.style():
+        figure = augmentations.figure([load(dataset, i) for i in range(3)], settings, config)
+    titles = [panel.get_title() for panel in figure.axes]
+    for name in ("shift", "speed", "between class", "level"):
+        assert sum(title.startswith(name) for title in titles) == augmentations.DRAWS
+    assert not any(title.startswith("noise") for title in titles)
 
 
 class Curved(nnx.Module):

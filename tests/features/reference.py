@@ -44,7 +44,9 @@ def _features(config: FrontendConfig, waveform: np.ndarray) -> np.ndarray:
         waveform = np.zeros(1, np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # empty filters; n_fft above a clip's samples
-        if c.kind == "stft":
+        if c.kind == "fbank":
+            features = _fbank(c, waveform)
+        elif c.kind == "stft":
             features = np.abs(librosa.stft(waveform, **window)) ** c.power
         else:
             features = librosa.feature.melspectrogram(
@@ -61,10 +63,12 @@ def _features(config: FrontendConfig, waveform: np.ndarray) -> np.ndarray:
     if c.kind in ("log_mel", "mfcc"):
         ref = np.max if c.ref == "max" else c.ref
         features = librosa.power_to_db(features, ref=ref, amin=c.amin, top_db=c.top_db or None)
-    if c.pad == "floor":
-        whole = 1 + (round(c.seconds * c.sample_rate) - c.n_fft % 2) // c.hop_length
+    if c.pad in ("floor", "blank"):
+        first = (c.win_length or c.n_fft) if c.kind == "fbank" else c.n_fft % 2
+        whole = max(1, 1 + (round(c.seconds * c.sample_rate) - first) // c.hop_length)
         short = ((0, 0), (0, whole - features.shape[1]))
-        features = np.pad(features, short, constant_values=features.min())
+        least = features.min() if c.pad == "floor" else 0
+        features = np.pad(features, short, constant_values=least)
     if c.kind == "mfcc":
         features = librosa.feature.mfcc(S=features, n_mfcc=c.n_mfcc)
     mode = "interp" if features.shape[1] >= 9 else "nearest"  # librosa refuses the first there
@@ -72,6 +76,23 @@ def _features(config: FrontendConfig, waveform: np.ndarray) -> np.ndarray:
         librosa.feature.delta(features, order=order, mode=mode) for order in range(1, c.delta + 1)
     ]
     return np.concatenate([features, *orders]).T
+
+
+def _fbank(c: FrontendConfig, waveform: np.ndarray) -> np.ndarray:
+    """[N] -> [n_mels, T], as Kaldi's: frame after frame, and filters that are lines over mels."""
+    width = c.win_length or c.n_fft
+    waveform = np.pad(waveform.astype(np.float64), (0, max(0, width - len(waveform))))
+    frames = []
+    for start in range(0, len(waveform) - width + 1, c.hop_length):
+        frame = waveform[start : start + width]
+        frame = frame - frame.mean()
+        frame = np.append(frame[0] * 0.03, frame[1:] - 0.97 * frame[:-1]) * np.hanning(width)
+        frames.append(np.abs(np.fft.rfft(frame, c.n_fft)) ** 2)
+    ends = librosa.hz_to_mel([c.fmin, c.fmax or c.sample_rate / 2], htk=True)
+    corners = np.linspace(*ends, c.n_mels + 2)
+    bins = librosa.hz_to_mel(librosa.fft_frequencies(sr=c.sample_rate, n_fft=c.n_fft), htk=True)
+    filters = [np.interp(bins, corners[i : i + 3], [0, 1, 0]) for i in range(c.n_mels)]
+    return np.log(np.maximum(np.stack(filters) @ np.stack(frames).T, 2.0**-23))
 
 
 def _resized(rows: np.ndarray, size: int) -> np.ndarray:

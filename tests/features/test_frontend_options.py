@@ -139,7 +139,10 @@ def test_no_more_is_transformed_than_the_excerpt() -> None:
         ({"excerpt": "loudest"}, "excerpt=loudest: must be start, or frontend.seconds above 0"),
         ({"seconds": -1.0}, r"seconds=-1.0: must be 0 \(the whole clip\) or at least a sample"),
         ({"seconds": 1e-9}, r"seconds=1e-09: must be 0 \(the whole clip\) or at least a sample"),
-        ({"pad": "edge", "seconds": 1.0}, "pad=edge: must be one of none, zero, reflect, floor"),
+        (
+            {"pad": "edge", "seconds": 1.0},
+            "pad=edge: must be one of none, zero, reflect, floor, blank",
+        ),
         ({"pad": "zero"}, "pad=zero: must be none, or frontend.seconds above 0"),
         ({"resize_frames": -1}, r"resize_frames=-1: must be 0 \(as they are\) or more"),
         ({"resize_bins": 1.5}, "resize_bins=1.5: must be a whole number"),

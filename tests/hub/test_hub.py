@@ -210,6 +210,30 @@ def test_the_model_card_says_what_the_result_says(hub: FakeHub, run: Path) -> No
     for fact in ("@inproceedings{somebody}", "https://example.org/data", '"name": "cnn"'):
         assert fact in text
     assert "/secret/place" not in text
+    assert "published weights" not in text
+
+
+@pytest.mark.parametrize("where", ["/secret/place/x.safetensors", f"them/ast@{'0' * 40}"])
+def test_the_model_card_says_whose_weights_it_began_with(
+    hub: FakeHub, run: Path, where: str
+) -> None:
+    result = json.loads((run / "crossval.json").read_text())
+    result["config"]["pretrained"] = {"weights": where, "sha256": "12ab"}
+    (run / "crossval.json").write_text(json.dumps(result))
+    plan = upload.plan(run, "me/my-model")
+    assert "12ab" in plan.card
+    is_secret = where.startswith("/")
+    assert (where in plan.card) != is_secret
+    assert any(where in note for note in plan.notes) == is_secret
+
+
+def test_a_store_of_samples_is_not_shared(hub: FakeHub, store: Path) -> None:
+    meta = json.loads((store / "store.json").read_text())
+    meta["frontend"] |= {"kind": "samples", "dtype": "int16"}
+    (store / "store.json").write_text(json.dumps(meta))
+    np.save(store / "frames.npy", np.load(store / "frames.npy")[:, :1].astype(np.int16))
+    with pytest.raises(UserError, match="holds the recordings themselves"):
+        upload.plan(store, "me/features")
 
 
 def test_the_data_set_card_says_what_the_store_says(hub: FakeHub, store: Path) -> None:

@@ -46,6 +46,10 @@ VARIANTS: list[dict[str, Any]] = [
     {"name": "resnet", "depth": 18},
     {"name": "resnet", "depth": 50, "stem_stride": 3, "stem_pool": False, "remat": True},
     {"name": "efficientnet", "remat": True},
+    {"name": "efficientnet", "padding": "end"},
+    {"name": "ast", "remat": True, "lora_rank": 2},
+    {"name": "wav2vec2", "lora_rank": 2},
+    {"name": "htsat", "remat": True, "lora_rank": 2},
 ]
 
 # Compiling is nearly all that these tests do: half as long without optimisation.
@@ -62,6 +66,16 @@ def few_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 SMALL = {
     "cnn": {"channels": (8, 12, 16)},
     "transformer": {"width": 32, "depth": 2, "stem_channels": (4, 8, 8)},
+    "htsat": {
+        "width": 8,
+        "depths": (2, 1),
+        "heads": (2, 2),
+        "window": 2,
+        "picture": 60,
+        "patch": 5,
+    },
+    "wav2vec2": {"width": 32, "depth": 1, "heads": 4, "channels": 8, "positions": 4},
+    "ast": {"width": 32, "depth": 2, "heads": 4},
 }
 
 

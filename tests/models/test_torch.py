@@ -242,7 +242,9 @@ def test_mbconv(inputs: int, outputs: int, expansion: int, kernel: int, stride: 
     sizes = (inputs, outputs, expansion, kernel, stride)
     theirs = shaken(InvertedResidual(*sizes))
     ours = abstract(
-        lambda: efficientnet.MBConv(*sizes, 0.0, dtype=jnp.dtype("float32"), rngs=nnx.Rngs(0))
+        lambda: efficientnet.MBConv(
+            *sizes, 0.0, config=model_config("efficientnet"), rngs=nnx.Rngs(0)
+        )
     )
     layers = [ours.expand.conv, ours.expand.norm] if expansion > 1 else []
     layers += [ours.depthwise.conv, ours.depthwise.norm, ours.excite.squeeze, ours.excite.excite]

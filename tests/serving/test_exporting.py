@@ -55,6 +55,14 @@ SYSTEMS: dict[str, dict[str, Any]] = {  # of families that compile in seconds
         "frontend.scale": "minmax",
         "model.layers": ("conv 8 3x5", "batch_norm", "tanh", "max_pool 2x3", "mean_max"),
     },
+    "ast": {
+        **SECOND,
+        "frontend.kind": "fbank",
+        "frontend.pad": "blank",
+        "model.width": 16,
+        "model.depth": 1,
+        "model.heads": 2,
+    },
     "one dimension": {
         "frontend.resize_frames": 32,
         "frontend.resize_bins": 24,

@@ -110,6 +110,17 @@ def _sign(x: Value) -> Value:
     return tf.cast(x > 0, x.dtype) - tf.cast(x < 0, x.dtype)
 
 
+def _erfc(x: Value) -> Value:
+    """1 - erf(x), within 1.5e-7 (Abramowitz and Stegun, 7.1.26): TFLite has neither."""
+    size = tf.abs(x)
+    t = 1.0 / (1.0 + 0.3275911 * size)
+    polynomial = tf.zeros_like(t)
+    for factor in (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592):
+        polynomial = (polynomial + factor) * t
+    rest = polynomial * tf.exp(-size * size)
+    return tf.where(x < 0, 2.0 - rest, rest)
+
+
 def _logical(of_truth: Rule, of_bits: Rule) -> Rule:
     return lambda *xs: of_truth(*xs) if xs[0].dtype == tf.bool else of_bits(*xs)
 
@@ -135,6 +146,7 @@ ELEMENTWISE: dict[str, Rule] = {
     "square": tf.square,
     "pow": tf.pow,
     "floor": tf.floor,
+    "erfc": _erfc,
     "and": _logical(tf.logical_and, tf.bitwise.bitwise_and),
     "or": _logical(tf.logical_or, tf.bitwise.bitwise_or),
     "not": _logical(tf.logical_not, tf.bitwise.invert),

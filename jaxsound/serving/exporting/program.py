@@ -78,4 +78,4 @@ def _frames(config: FrontendConfig, samples: Array) -> Array:
     if config.resize_frames or config.pad != "none":
         return jnp.full_like(samples, config.frames(config.limit))
     used = jnp.minimum(samples, config.limit) if config.limit else samples
-    return jnp.maximum(1, 1 + (used - config.n_fft % 2) // config.hop_length)
+    return jnp.maximum(1, 1 + (used - config.first) // config.step)

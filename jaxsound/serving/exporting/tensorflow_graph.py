@@ -153,6 +153,9 @@ class _Graph:
     def op_concatenate(self, values: Any, avals: Any, out: Any, dimension: int) -> Value:
         return tf.concat(values, dimension)
 
+    def op_stack(self, values: Any, avals: Any, out: Any, axis: int) -> Value:
+        return tf.stack(values, axis)
+
     def op_pad(self, values: Any, avals: Any, out: Any, padding_config: Any) -> Value:
         x, fill = values
         if any(inner for _, _, inner in padding_config):

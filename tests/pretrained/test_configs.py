@@ -1,0 +1,51 @@
+"""Every config of published weights is valid and builds its network, and so are its variants."""
+
+from pathlib import Path
+
+import jax
+import pytest
+
+from jaxsound.config import validate
+from jaxsound.errors import UserError
+from jaxsound.experiment import input_shape
+from jaxsound.pretrained import files
+from jaxsound.training import finetune
+from jaxsound.training.state import plan_network
+from tests.test_config import CONFIGS, load
+
+FILES = sorted((CONFIGS / "pretrained").glob("*.py"))
+
+
+@pytest.mark.parametrize("arg", ["fold=2,probe", "lora,fold=2"])
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_valid_with_patterns_that_name_parameters(path: Path, arg: str) -> None:
+    transformer = path.stem.startswith("ast")
+    if "lora" in arg and not transformer:
+        with pytest.raises(UserError, match="lora"):
+            load(path, arg)
+        return
+    validate(load(path))
+    config = load(path, arg)
+    validate(config)
+    assert tuple(config.folds) == (2,)
+    frames, bins = input_shape(config, longest=10**9)
+    _, initialise = plan_network(config.model, features=bins, classes=7, frames=frames)
+    params, _ = jax.eval_shape(initialise, jax.random.key(0))
+    finetune.check(config.pretrained, params)
+    kept = dict(
+        zip(
+            finetune.names(params),
+            jax.tree.leaves(finetune.frozen(config.pretrained, params)),
+            strict=True,
+        )
+    )
+    trained = {name for name, keep in kept.items() if not keep}
+    assert ("probe" in arg) == (trained == {"head.kernel", "head.bias"})
+    assert ("lora" in arg) == any("lora" in name for name in trained)
+    assert config.pretrained.weights
+
+
+def test_a_repository_without_a_commit_stops_with_one_line() -> None:
+    config = load(CONFIGS / "pretrained" / "resnet152_instruments.py")
+    with pytest.raises(UserError, match="name the commit"):
+        files.pin(config.pretrained)
