@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 Array = jax.Array
 Count = TypeVar("Count", int, jax.Array)
-_PARTS = 1024  # shares are rounded to these, and counts are then exact in integers
+_PARTS = 10_000  # shares are rounded to these, and counts are then exact in integers
 
 
 def left(count: Count, share: float) -> Count:

@@ -14,6 +14,9 @@ TIMES, BINS = 30, 4
 OWN = np.array([0, 1, 7, 29, 30])  # times of each clip
 
 
+drop = jax.jit(drop_tokens, static_argnums=(3, 4, 5, 6))
+
+
 def numbered(times: int) -> jax.Array:
     """Tokens `[B, times * BINS, 1]` that hold their own number, from 1; zero past the clip's."""
     number = jnp.arange(1, times * BINS + 1, dtype=jnp.float32)
@@ -23,7 +26,6 @@ def numbered(times: int) -> jax.Array:
 
 def kept(shares: tuple[float, float, float], key: int, times: int = TIMES) -> list[np.ndarray]:
     """The numbers of each clip's tokens that stay, from 0."""
-    drop = jax.jit(drop_tokens, static_argnums=(3, 4, 5, 6))
     x, length = drop(jax.random.key(key), numbered(times), jnp.asarray(OWN) * BINS, BINS, *shares)
     x = np.asarray(x)[..., 0]
     most = left(left(times, shares[1]) * left(BINS, shares[2]), shares[0])

@@ -169,7 +169,8 @@ def test_muon_takes_the_kernels_between_the_first_layer_and_the_classifier(
     model: str,
 ) -> None:
     config = default_config(model).model
-    config.update({"positions": "learned", "grid": True} if model == "transformer" else {})
+    if model == "transformer":
+        config.update({"positions": "learned", "grid": True, "position_kernel": 3})
     _, initialise = plan_network(config, features=64, classes=7, frames=64)
     params, _ = jax.eval_shape(initialise, jax.random.key(0))
     taken = dict(
@@ -177,8 +178,9 @@ def test_muon_takes_the_kernels_between_the_first_layer_and_the_classifier(
     )
     assert not any(taken[name] for name in taken if not name.endswith("kernel"))
     left = [name for name in taken if name.endswith("kernel") and not taken[name]]
+    depthwise = ["neighbours.conv.kernel"] if model == "transformer" else []
     first = "stem.conv.kernel" if model == "cp_resnet" else "stem.convs.0.conv.kernel"
-    assert sorted(left) == sorted([first, "head.kernel"])
+    assert sorted(left) == sorted([first, "head.kernel", *depthwise])
 
 
 def test_muon_trains_a_network_s_own_tree() -> None:

@@ -1,0 +1,49 @@
+"""Every recipe is valid, builds its network, and is of the size that its docstring says."""
+
+from pathlib import Path
+
+import pytest
+
+from jaxsound.config import validate
+from jaxsound.experiment import input_shape
+from jaxsound.models import cp_resnet
+from tests.test_config import CONFIGS, load
+from tests.test_seeds import build
+
+FILES = sorted((CONFIGS / "recipes").glob("*.py"))
+# In thousands, at ten classes.
+SIZES: dict[str, int] = {}
+MOST_TOKENS = 256
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_valid_and_of_its_size(path: Path) -> None:
+    config = load(path, "fold=2")
+    validate(config)
+    assert tuple(config.folds) == (2,)
+    found, shape = build(path, 10)
+    assert shape == (2, 10)
+    assert round(found / 1000) == SIZES[path.stem]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_receptive_fields_and_tokens_are_within_their_limits(path: Path) -> None:
+    config = load(path)
+    frames, bins = input_shape(config, longest=10**9)
+    if config.model.name == "cp_resnet":
+        assert cp_resnet.receptive_field(config.model) == 87
+        return
+    stride = 2 ** len(config.model.stem_channels)
+    tokens = -(-frames // stride) * (-(-bins // stride) if config.model.grid else 1)
+    assert tokens <= MOST_TOKENS
+    assert tokens == (256 if config.model.grid else 32)
+
+
+def test_all_of_them_train_on_sound_and_end_without_mixing() -> None:
+    assert len(FILES) == len(SIZES) == 7
+    for path in FILES:
+        config = load(path)
+        assert config.data.input == "waveform"
+        assert config.optimizer.final_fraction == 0
+        assert config.optimizer.ema > 0
+        assert config.augment.until == 0.9
