@@ -3,17 +3,24 @@
 from pathlib import Path
 
 import pytest
+from flax import nnx
 
 from jaxsound.config import validate
 from jaxsound.experiment import input_shape
 from jaxsound.models import cp_resnet
+from jaxsound.models.transformer import make_stem
 from tests.test_config import CONFIGS, load
 from tests.test_seeds import build
 
 FILES = sorted((CONFIGS / "recipes").glob("*.py"))
 # In thousands, at ten classes.
 SIZES: dict[str, int] = {}
-MOST_TOKENS = 256
+TOKENS = {
+    "esc10_transformer": 256,
+    "esc50_transformer": 256,
+    "esc10_transformer_cpu": 32,
+    "esc50_samples": 108,
+}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -33,14 +40,12 @@ def test_receptive_fields_and_tokens_are_within_their_limits(path: Path) -> None
     if config.model.name == "cp_resnet":
         assert cp_resnet.receptive_field(config.model) == 87
         return
-    stride = 2 ** len(config.model.stem_channels)
-    tokens = -(-frames // stride) * (-(-bins // stride) if config.model.grid else 1)
-    assert tokens <= MOST_TOKENS
-    assert tokens == (256 if config.model.grid else 32)
+    stem = make_stem(config.model, bins, rngs=nnx.Rngs(0))
+    assert stem.times(frames) * stem.bins == TOKENS[path.stem] <= 256
 
 
 def test_all_of_them_train_on_sound_and_end_without_mixing() -> None:
-    assert len(FILES) == len(SIZES) == 7
+    assert len(FILES) == len(SIZES) == 8
     for path in FILES:
         config = load(path)
         assert config.data.input == "waveform"

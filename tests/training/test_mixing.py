@@ -9,7 +9,11 @@ import numpy as np
 import optax
 import pytest
 
+from jaxsound.config import default_config
+from jaxsound.data import folds
+from jaxsound.experiment import make_experiment
 from jaxsound.features.frontend import FrontendConfig
+from jaxsound.features.store import Store
 from jaxsound.training import hearing, state, step
 from tests.training.test_step import BINS, CLASSES, FRAMES, Looking, batch_of, config_of
 
@@ -62,3 +66,21 @@ def test_sounds_are_mixed_until_the_step_and_then_single() -> None:
     never = jax.jit(hearing.make_hearing(config, features, size=800, classes=3))(key, batch)
     np.testing.assert_allclose(single[0], never[0], atol=1e-4)
     np.testing.assert_array_equal(single[1], never[1])
+
+
+@pytest.mark.parametrize(("until", "share"), [(0.9, 0.9), (0.25, 0.25), (1.0, None)])
+def test_an_experiment_mixes_for_its_share_of_all_steps(
+    until: float, share: float | None, tiny_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+
+    def made(*args: Any) -> Any:
+        given.append(args[-1])
+        return lambda state, batch, key: (state, batch)
+
+    monkeypatch.setattr(step, "make_train_step", made)
+    config = default_config("cnn")
+    config.update_from_flattened_dict({"augment.until": until, "epochs": 20, "batch_size": 8})
+    splits = {1: folds.split(tiny_store, 1)}
+    experiment = make_experiment(config, tiny_store, splits, stacked=False)
+    assert given == [None if share is None else round(share * experiment.steps)]
