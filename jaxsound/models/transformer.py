@@ -168,8 +168,8 @@ class Block(nnx.Module):
         self.up = nnx.Linear(width, hidden, dtype=dtype, rngs=rngs)
         self.down = nnx.Linear(hidden, width, dtype=dtype, rngs=rngs)
         first = config.layer_scale
-        self.scale_1 = nnx.Param(jnp.full(width, first)) if first else None
-        self.scale_2 = nnx.Param(jnp.full(width, first)) if first else None
+        self.scale_1 = nnx.Param(jnp.full(width, first, jnp.float32)) if first else None
+        self.scale_2 = nnx.Param(jnp.full(width, first, jnp.float32)) if first else None
 
     def __call__(self, x: Array, length: Array, train: bool, rngs: nnx.Rngs | None) -> Array:
         """`[B, T, D]`, `[B]` valid tokens -> `[B, T, D]`, zero past `length`."""
