@@ -102,7 +102,9 @@ def make_experiment(
     feed = eval_feed = _feed(config, store, placement)
     if store.sound is not None:
         feed = _feed(config, store.sound, placement, longest=crop_rows)
-    one_step = step.make_train_step(network, optimizer, config, crop, hear)
+    until = config.augment.until
+    mixing_steps = round(until * steps) if until < 1 else None
+    one_step = step.make_train_step(network, optimizer, config, crop, hear, mixing_steps)
     return Experiment(
         config=config,
         store=store,

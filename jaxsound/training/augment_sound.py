@@ -126,7 +126,7 @@ def a_weighting(sample_rate: int, window: int) -> np.ndarray:
 
 
 def between_class(
-    keys: Array, sound: Array, length: Array, label: Array, level: Array, chance: float
+    keys: Array, sound: Array, length: Array, label: Array, level: Array, chance: float | Array
 ) -> tuple[Array, Array, Array]:
     """Between-class learning (Tokozume et al., 2018): mixes clips of different classes.
 

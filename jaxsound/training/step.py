@@ -43,7 +43,8 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     config: Any,
     frames: int,
-    hear: Callable[[Array, Batch], tuple[Array, Array, Array]] | None = None,
+    hear: Callable[..., tuple[Array, Array, Array]] | None = None,
+    mixing_steps: int | None = None,
 ) -> Callable[[TrainState, Batch, Array], tuple[TrainState, Metrics]]:
     """A pure `(state, batch, key) -> (state, metrics)`, not yet jitted.
 
@@ -57,6 +58,7 @@ def make_train_step(
       frames: T of a training batch.
       hear: makes features, their lengths and labels of a batch of samples; None where batches
         hold features.
+      mixing_steps: the first so many steps mix clips; None for all.
 
     The metrics' `finite` says whether loss and gradient are; where they are not and `nonfinite` is
     "skip", the state stays as it was but for the number of the step.
@@ -96,17 +98,18 @@ def make_train_step(
 
     def prepare(state: TrainState, batch: Batch, key: Array) -> Batch:
         """Normalised, cropped in frequency and augmented."""
+        mixing = None if mixing_steps is None else state.step < mixing_steps
         if hear is None:
             features, length = gather(batch, frames), batch["length"]
             label = losses.soft_labels(batch["label"], network.classes)
         else:
-            features, length, label = hear(key, batch)
+            features, length, label = hear(key, batch, mixing)
         scale = state.std
         features = normalise(features, length, state.mean, scale)
         if network.features < features.shape[-1]:
             features, scale = crop_bins(key, features, scale, network.features)
         plain = {"features": features, "length": length, "label": label}
-        found = augment(config.augment, key, features, length, label, scale)
+        found = augment(config.augment, key, features, length, label, scale, mixing)
         augmented = dict(zip(plain, found, strict=True))
         if "plain" not in batch:
             return augmented
