@@ -73,7 +73,11 @@ def variants_of(config: str) -> dict[str, Variant]:
     if spec is None or spec.loader is None:
         raise UserError(f"--config={path}: not a Python file")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        line = " ".join(str(error).split())
+        raise UserError(f"--config={path} cannot be read: {type(error).__name__}: {line}") from None
     if not hasattr(module, "sweep"):
         raise UserError(f"{path} has no sweep(), which says what to compare")
     found: dict[str, Variant] = {}

@@ -22,6 +22,8 @@ from jaxsound.errors import UserError
 from jaxsound.evaluation import crossval, files, report, runs
 from jaxsound.evaluation.crossval import Predictions, percent
 
+_FIGURES = ("accuracy_mean", "accuracy_std", "accuracy_pooled", "macro_recall", "map3", "loss")
+
 
 def main(argv: Sequence[str]) -> int:
     """Averages the runs that the command line names; returns the exit status."""
@@ -75,28 +77,11 @@ def average(directories: Sequence[Path], out: Path) -> dict[str, Any]:
             _check_clips(first, ours, path, other, fold)
     for fold in folds:
         crossval.write_fold(out, _averaged(directories, fold, names, rows[fold]))
-    about = {
-        key: results[first][key]
-        for key in ("publisher_folds", "clips_left_out", "citation", "licence", "homepage")
-        if key in results[first]
-    }
-    note = f"probabilities averaged over {len(directories)} runs"
-    about["note"] = "; ".join(filter(None, [results[first]["note"], note]))
-    about["runs"] = [str(path) for path in directories]
-    about["config"] = results[first]["config"]
-    pooled = crossval.gather(out, folds, about)
+    pooled = crossval.gather(out, folds, _about(results))
     report.write_report(out)
     single = [results[path]["accuracy_mean"] for path in directories]
     result = {
-        "runs": [
-            {
-                "run": str(path),
-                "seed": (results[path].get("config") or {}).get("seed"),
-                "network": (results[path].get("config") or {}).get("model", {}).get("name"),
-                **{key: results[path].get(key) for key in _FIGURES},
-            }
-            for path in directories
-        ],
+        "runs": [_told(path, results[path]) for path in directories],
         "single_mean": float(np.mean(single)),
         "single_std": float(np.std(single, ddof=1)),
         "average": {key: pooled[key] for key in _FIGURES},
@@ -105,7 +90,21 @@ def average(directories: Sequence[Path], out: Path) -> dict[str, Any]:
     return result
 
 
-_FIGURES = ("accuracy_mean", "accuracy_std", "accuracy_pooled", "macro_recall", "map3", "loss")
+def _about(results: Mapping[Path, Mapping[str, Any]]) -> dict[str, Any]:
+    """What the average says of itself: its data is that of the first run, and so is `config`."""
+    first = next(iter(results.values()))
+    kept = ("publisher_folds", "clips_left_out", "citation", "licence", "homepage", "config")
+    note = f"probabilities averaged over {len(results)} runs"
+    return {key: first[key] for key in kept if key in first} | {
+        "note": "; ".join(filter(None, [first["note"], note])),
+        "runs": [str(path) for path in results],
+    }
+
+
+def _told(path: Path, result: Mapping[str, Any]) -> dict[str, Any]:
+    config = result.get("config") or {}
+    who = {"run": str(path), "seed": config.get("seed"), "network": config["model"]["name"]}
+    return who | {key: result.get(key) for key in _FIGURES}
 
 
 def format_table(result: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""launch/sweep.py: every run once, in its own place; what is chosen does not know the test folds."""
+"""launch/sweep.py: every run once, in its own place; the test folds choose nothing."""
 
 import importlib.util
 import json
