@@ -103,7 +103,8 @@ def _about(results: Mapping[Path, Mapping[str, Any]]) -> dict[str, Any]:
 
 def _told(path: Path, result: Mapping[str, Any]) -> dict[str, Any]:
     config = result.get("config") or {}
-    who = {"run": str(path), "seed": config.get("seed"), "network": config["model"]["name"]}
+    network = config.get("model", {}).get("name")
+    who = {"run": str(path), "seed": config.get("seed"), "network": network}
     return who | {key: result.get(key) for key in _FIGURES}
 
 
