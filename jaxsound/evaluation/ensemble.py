@@ -65,7 +65,7 @@ def average(directories: Sequence[Path], out: Path) -> dict[str, Any]:
         raise UserError("name two runs or more: there is nothing to average")
     if out.resolve() in {path.resolve() for path in directories}:
         raise UserError(f"--out={out} is one of the runs; name another directory")
-    results = {path: _result(path) for path in directories}
+    results = {path: result_of(path) for path in directories}
     first, *others = directories
     for path in others:
         _check_alike(first, results[first], path, results[path])
@@ -129,8 +129,8 @@ def _spread(mean: float, std: float) -> str:
     return f"{percent(mean)} ± {100 * std:.1f}"
 
 
-def _result(directory: Path) -> dict[str, Any]:
-    """The run's own result."""
+def result_of(directory: Path) -> dict[str, Any]:
+    """The run's own result; raises `UserError` where it has none, or none that is whole."""
     path = directory / "crossval.json"
     try:
         result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

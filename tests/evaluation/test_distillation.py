@@ -112,7 +112,7 @@ def test_a_run_that_follows_validation_clips_has_them_kept_from_its_teacher(run:
     same = {1: folds.split(store, 1, validation=0.25, seed=0)}
     assert teacher.soft_targets(config, store, same) is not None
     other = {1: folds.split(store, 1, validation=0.25, seed=1)}
-    with pytest.raises(UserError, match="give both the same seed and data.validation"):
+    with pytest.raises(UserError, match="give both the same seed and data"):
         teacher.soft_targets(config, store, other)
     config.select = "last"
     assert teacher.soft_targets(config, store, other) is not None
