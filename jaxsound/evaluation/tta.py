@@ -117,8 +117,12 @@ def evaluate(run: Finished, own: Mapping[str, Any], views: int, out: Path) -> di
         "run": str(run.directory),
         "views": views,
         "folds": [
-            {"fold": part["fold"], "plain": plain["accuracy"], "views": part["accuracy"]}
-            for plain, part in zip(own["folds"], pooled["folds"], strict=True)
+            {
+                "fold": part["fold"],
+                "plain": crossval.read_fold(run.directory, part["fold"])["accuracy"],
+                "views": part["accuracy"],
+            }
+            for part in pooled["folds"]
         ],
         **{
             name: {key: figures[key] for key in ("accuracy_mean", "accuracy_std")}
