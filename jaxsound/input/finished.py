@@ -75,7 +75,9 @@ def open_run(directory: Path, changes: Mapping[str, str] | None = None) -> Finis
     return Finished(directory, config, store, tuple(done))
 
 
-def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> tuple[argparse.Namespace, dict]:
+def parse(
+    parser: argparse.ArgumentParser, argv: Sequence[str]
+) -> tuple[argparse.Namespace, dict[str, str]]:
     """The parser's options, and what `open_run` takes as `changes`."""
     options, rest = parser.parse_known_args(argv)
     changes = {}

@@ -70,7 +70,8 @@ def make_train_step(
             params, stats, part["features"], part["length"], train=True, key=key
         )
         correct = logits.argmax(-1) == part["label"].argmax(-1)
-        label, share = part["label"], 1.0
+        label = part["label"]
+        share: Array | float = 1.0  # of a whole example that it counts
         if weighted:
             share = label.sum(-1)
             label = label / jnp.maximum(share, 1e-9)[:, None]
