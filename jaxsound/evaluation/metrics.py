@@ -116,9 +116,9 @@ def reliability(
     Returns:
       count [bins] int64; mean confidence and accuracy [bins] float64, 0 in empty bins.
     """
-    probabilities = np.asarray(probabilities, np.float64).reshape(len(labels), -1)
+    probabilities = np.asarray(probabilities, np.float64)
     confidence = probabilities.max(axis=1, initial=0.0)
-    right = probabilities.argmax(axis=1) == labels if len(labels) else np.zeros(0)
+    right = probabilities.argmax(axis=1) == labels
     place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
     count = np.bincount(place, minlength=bins)
     return {

@@ -10,7 +10,7 @@ from scipy import special
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss, log_loss
 
-from jaxsound.evaluation import calibration, crossval, metrics
+from jaxsound.evaluation import calibration, crossval, metrics, plots, report
 from jaxsound.input import finished
 from tests.evaluation.test_metrics import make_predictions
 
@@ -154,3 +154,18 @@ def test_a_run_without_validation_clips_is_refused(run: Path) -> None:
     opened.config.data.validation = 0.0
     with pytest.raises(Exception, match="the test clips are not for that"):
         calibration.calibrate(opened)
+
+
+def test_the_report_draws_a_bar_for_every_bin_with_clips_in_it(run: Path, tmp_path: Path) -> None:
+    result = json.loads((run / "crossval.json").read_text())
+    filled = sum(count > 0 for count in result["reliability"]["count"])
+    svg = plots.reliability_svg(result["reliability"])
+    assert svg.count("<rect") == svg.count("% of") == filled > 0
+    for name in ("crossval.json", "predictions.csv"):
+        (tmp_path / name).write_bytes((run / name).read_bytes())
+    page = report.write_report(tmp_path).read_text()
+    assert svg in page
+    assert "calibration error (ECE)" in page
+    del result["reliability"], result["ece"], result["brier"]  # of an earlier version
+    (tmp_path / "crossval.json").write_text(json.dumps(result))
+    assert "reliability diagram" not in report.write_report(tmp_path).read_text()
