@@ -267,8 +267,8 @@ def _pool(
     accuracies = [record["accuracy"] for record in records]
     measures = _measures(rows, class_names)
     pooled = measures.pop("accuracy")
-    columns = ("fold", "accuracy", "macro_f1", "macro_recall", "map3", "loss", "brier", "ece")
-    columns += ("clips", "steps", "seconds")
+    figures = ("accuracy", "macro_f1", "macro_recall", "map3", "loss", "brier", "ece")
+    columns = ("fold", *figures, "clips", "steps", "seconds")
     extras = [record["extra"] for record in records]
     crossings: list[Any] = []
     for extra in extras:

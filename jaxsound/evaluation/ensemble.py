@@ -198,7 +198,9 @@ def _averaged(
         clip_ids=rows[0].clips,
         groups=rows[0].groups,
         labels=rows[0].labels,
-        probabilities=np.mean([part.probabilities for part in rows], axis=0, dtype=np.float64),
+        probabilities=np.stack([part.probabilities for part in rows]).mean(
+            axis=0, dtype=np.float64
+        ),
         steps=sum(record["steps"] for record in records),
         seconds=sum(record["seconds"] for record in records),
         clips=records[0]["clips"],

@@ -9,7 +9,8 @@ from pathlib import Path
 import ml_collections
 import numpy as np
 
-from jaxsound.data import folds
+from jaxsound.data.folds import Split
+from jaxsound.data.folds import split as split_of
 from jaxsound.errors import UserError
 from jaxsound.features.store import Store
 from jaxsound.input.stores import prepare_store
@@ -26,10 +27,10 @@ class Finished:
     store: Store  # of the very clips that the run was trained and tested on
     folds: tuple[int, ...]  # those that are done
 
-    def split(self, fold: int) -> folds.Split:
+    def split(self, fold: int) -> Split:
         """What the fold was trained, validated and tested on."""
         share, seed = self.config.data.validation, self.config.seed
-        return folds.split(self.store, fold, validation=share, seed=seed)
+        return split_of(self.store, fold, validation=share, seed=seed)
 
     def model(self, fold: int) -> Trained:
         """The fold's own model, which was not trained on that fold's test clips.
