@@ -262,6 +262,10 @@ def _check_relations(config: ml_collections.ConfigDict, frontend: FrontendConfig
     if config.augment.gain_db and (frontend.kind != "log_mel" or frontend.scale != "none"):
         why = "needs frontend.kind='log_mel' and frontend.scale='none'"
         refuse("augment.gain_db", config.augment.gain_db, why)
+    balanced = config.loss.class_weights == "balanced" or data.sampling == "balanced"
+    if config.loss.logit_adjustment and balanced:
+        why = "takes loss.class_weights='none' and data.sampling='shuffled', which do the same"
+        refuse("loss.logit_adjustment", config.loss.logit_adjustment, why)
     if data.subset and data.name != "esc50":
         refuse("data.subset", data.subset, "only data.name='esc50' has this subset")
     _check_sound(config, frontend, refuse)

@@ -73,6 +73,11 @@ DATA = {
     "partial": flag(False, "Go on with a copy that is not whole; the result says so."),
     "on_bad": choice("stop", ("stop", "skip"), "What a broken recording does."),
     "make_folds": integer(5, "Folds to make where the data set has none.", low=2),
+    "sampling": choice(
+        "shuffled",
+        ("shuffled", "balanced"),
+        "An epoch has each clip once, or each class equally often: rare clips come again.",
+    ),
     "validation": real(0.1, "Share of the training clips, by source, held out.", 0.0, 0.5),
     "pad_seconds": real(5.0, "Longest stretch of a clip that evaluation sees.", 0.05),
     "crop_seconds": real(0.0, "Length of a random training crop; 0 takes pad_seconds."),
@@ -130,6 +135,10 @@ OPTIMIZER = {
 LOSS = {
     "label_smoothing": real(0.0, "Probability spread over all classes.", 0.0, 0.9),
     "class_weights": choice("none", ("none", "balanced"), "Weigh clips by inverse class count."),
+    "logit_adjustment": real(
+        0.0, "Times the logarithms of the classes' shares, added to logits in training; 0 for none."
+    ),
+    "unverified_weight": real(1.0, "Of a clip whose label nobody has verified.", 0.0, 1.0),
 }
 
 AUGMENT = {
@@ -186,10 +195,17 @@ PRETRAINED = {
     "head_first": real(0.0, "Share of the steps in which the classifier trains alone.", 0.0, 0.5),
 }
 
+DISTILL = {
+    "run": text("", "A finished run whose fold k teaches fold k of this one; '' for none."),
+    "share": real(0.5, "Of a training clip's label that is the teacher's word.", 0.0, 1.0),
+    "temperature": real(2.0, "By which the teacher's logits are divided.", 0.05),
+}
+
 SECTIONS = {
     "data": DATA,
     "optimizer": OPTIMIZER,
     "loss": LOSS,
     "augment": AUGMENT,
     "pretrained": PRETRAINED,
+    "distill": DISTILL,
 }
