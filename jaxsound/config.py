@@ -282,6 +282,8 @@ def _check_sound(
     if frontend.kind == SAMPLES and config.data.input != "features":
         refuse("data.input", config.data.input, "this network hears the stored samples themselves")
     if frontend.kind == WAVEFORM:
+        if config.data.crop_bins:
+            refuse("data.crop_bins", config.data.crop_bins, f"{WAVEFORM!r} has no bins")
         for key in NEEDS_BINS:
             if augment[key]:
                 refuse(f"augment.{key}", augment[key], f"frontend.kind={WAVEFORM!r} has no bins")

@@ -33,6 +33,7 @@ from jaxsound.evaluation import curves, files
 
 PROGRAM = [sys.executable, "-m", "jaxsound.main"]
 TAG = "validation/accuracy"
+COMPARED = ("data.validation", "eval_every")  # without which there is no TAG
 Variant = Mapping[str, Any]
 Figures = dict[tuple[int, int], dict[str, float]]  # (seed, fold) -> validation and test accuracy
 
@@ -111,6 +112,20 @@ def _check(name: str, variant: Variant, config: Any) -> None:
             f"variant {name}: data.validation and eval_every must be above 0: variants are "
             "compared on the validation split"
         )
+
+
+def check_flags(flags: Sequence[str], variants: Mapping[str, Variant]) -> None:
+    """Refuses flags that would undo a variant, or the split that variants are compared on.
+
+    Raises:
+      UserError: a flag sets a key that a variant sets, or one of `COMPARED`.
+    """
+    for flag in flags:
+        key = flag.removeprefix("--config.").partition("=")[0]
+        if key in COMPARED:
+            raise UserError(f"{flag}: set it in the config file, whose variants it compares")
+        if any(key in variant for variant in variants.values()):
+            raise UserError(f"{flag}: sweep() sets this key")
 
 
 def train(
@@ -242,6 +257,7 @@ def main(argv: Sequence[str]) -> int:
     options, flags = parse(argv)
     try:
         variants = variants_of(options.config)
+        check_flags(flags, variants)
         if status := train(options, flags, variants):
             return status
         found = {name: figures_of(options.workdir, name, options.seeds) for name in variants}

@@ -13,7 +13,7 @@ the steps sees single clips. The learning rate falls to zero, and the averaged w
 step are evaluated. Nothing follows the validation split, so none is held out;
 `--config.data.validation=0.1` holds one out, to calibrate on.
 
-Expected: 91 % and 90 minutes for five folds on two CPU cores. Not measured. One fold: `:fold=3`.
+Goal: 91 % within 90 minutes, five folds on two CPU cores. Not measured. One fold: `:fold=3`.
 """
 
 import ml_collections

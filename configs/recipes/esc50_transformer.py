@@ -14,7 +14,7 @@ the steps sees single clips. The learning rate falls to zero, and the averaged w
 step are evaluated. Nothing follows the validation split, so none is held out;
 `--config.data.validation=0.1` holds one out, to calibrate on.
 
-Cost: 12500 steps of 64 clips a fold. Expected: 82 to 86 %. Not measured. One fold: `:fold=3`.
+Cost: 12500 steps of 64 clips a fold. Goal: 82 to 86 %. Not measured. One fold: `:fold=3`.
 """
 
 import ml_collections

@@ -12,7 +12,7 @@ the steps sees single clips. The learning rate falls to zero, and the averaged w
 step are evaluated. Nothing follows the validation split, so none is held out;
 `--config.data.validation=0.1` holds one out, to calibrate on.
 
-Cost: 9840 steps of 64 clips a fold. Expected: 83 to 85 %. Not measured. One fold: `:fold=3`.
+Cost: 9840 steps of 64 clips a fold. Goal: 83 to 85 %. Not measured. One fold: `:fold=3`.
 """
 
 import ml_collections

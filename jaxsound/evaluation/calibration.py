@@ -25,6 +25,7 @@ from jaxsound.input import finished
 from jaxsound.input.finished import Finished
 
 LARGEST = 20.0  # temperature, and the inverse of the smallest
+_AT_BOUND = 0.999  # of a bound's logarithm
 _LEAST = 1e-12  # probability, as `metrics.cross_entropy` has it
 FIGURES = ("nll", "brier", "ece", "accuracy")
 
@@ -149,6 +150,12 @@ def format_table(result: Mapping[str, Any]) -> str:
         clips = f"{fold['validation_clips']} clips"
         lines.append(row(fold["fold"], f"{fold['temperature']:.3f}", clips, *_both(fold)))
     lines += [row("all", "", "", *_both(result)), "", "  plain > scaled, on the test clips"]
+    bounds = np.log([fold["temperature"] for fold in result["folds"]]) / np.log(LARGEST)
+    if (np.abs(bounds) > _AT_BOUND).any():
+        lines.append(
+            f"  a temperature at its bound, {1 / LARGEST:g} or {LARGEST:g}: its validation clips "
+            "are all right, or all wrong, or too few to fit one"
+        )
     if result["weights"] == "best":
         lines.append("  the weights were chosen on the same validation clips, which flatters them")
     return "\n".join(lines)

@@ -45,6 +45,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--only", default="", metavar="A,B", help=f"some of: {names}")
     parser.add_argument("--out", type=Path, metavar="DIR", help="of both files; RUN if not given")
     options, changes = finished.parse(parser, argv)
+    if options.seed < 0:
+        parser.error("--seed must be 0 or more")
     absl.logging.set_verbosity(absl.logging.ERROR)
     try:
         chosen = _chosen(options.only)

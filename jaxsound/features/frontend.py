@@ -150,7 +150,7 @@ def _check_values(config: FrontendConfig) -> None:
     c = config
     nyquist = c.sample_rate / 2
     narrow = c.kind in ("log_mel", "mfcc", "fbank", WAVEFORM) or c.scale != "none"
-    features = c.kind != SAMPLES
+    features, bins = c.kind != SAMPLES, c.kind not in (SAMPLES, WAVEFORM)
     rules: tuple[tuple[str, bool, str], ...] = (
         ("kind", c.kind in (*KINDS, WAVEFORM, SAMPLES), f"one of {', '.join((*KINDS, WAVEFORM))}"),
         ("sample_rate", c.sample_rate >= 1, "1 or more, in Hz"),
@@ -177,10 +177,10 @@ def _check_values(config: FrontendConfig) -> None:
         ("scale", c.scale in SCALES, f"one of {', '.join(SCALES)}"),
         ("dtype", c.dtype in DTYPES or not features, f"one of {', '.join(DTYPES)}"),
         ("dtype", c.dtype == "int16" or features, "int16 for kind=samples"),
-        ("pad", features or c.pad not in ("floor", "blank"), "of samples for kind=samples"),
-        ("delta", features or not c.delta, "0 for kind=samples"),
-        ("resize_frames", features or not c.resize_frames, "0 for kind=samples"),
-        ("resize_bins", features or not c.resize_bins, "0 for kind=samples"),
+        ("pad", bins or c.pad not in ("floor", "blank"), f"of samples for kind={c.kind}"),
+        ("delta", bins or not c.delta, f"0 for kind={c.kind}"),
+        ("resize_frames", bins or not c.resize_frames, f"0 for kind={c.kind}"),
+        ("resize_bins", bins or not c.resize_bins, f"0 for kind={c.kind}"),
         ("scale", features or c.scale == "none", "none for kind=samples"),
         (
             "dtype",

@@ -149,6 +149,14 @@ def test_the_command_tells_plain_and_scaled_apart(
     assert (tmp_path / "reliability.png").stat().st_size > 5000
 
 
+def test_a_temperature_at_its_bound_is_told(run: Path) -> None:
+    result = calibration.calibrate(finished.open_run(run))
+    for temperature, told in ((1.5, False), (1 / calibration.LARGEST, True), (19.99, True)):
+        result["folds"][1]["temperature"] = temperature
+        result["folds"][0]["temperature"] = 0.7
+        assert ("at its bound" in calibration.format_table(result)) == told
+
+
 def test_a_run_without_validation_clips_is_refused(run: Path) -> None:
     opened = finished.open_run(run)
     opened.config.data.validation = 0.0

@@ -140,6 +140,9 @@ def test_what_is_wrong_is_one_line(
     line = refused(run, f"--config.data.manual_dir={fewer}", f"--config.data.cache_dir={tmp_path}")
     assert "was run on other clips" in line
     with pytest.raises(SystemExit):
+        robustness.main([str(run), "--seed=-1"])
+    assert "--seed must be 0 or more" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
         robustness.main([str(run), "--config.seed=1"])
     assert "--config.seed=1 is not understood" in capsys.readouterr().err
 

@@ -145,6 +145,22 @@ def test_a_variant_that_cannot_be_is_refused_before_any_run(
     assert not (config.parent / "log").exists()
 
 
+@pytest.mark.parametrize(
+    ("flag", "why"),
+    [
+        ("--config.optimizer.peak_lr=1.0", "sweep() sets this key"),
+        ("--config.eval_every=0", "set it in the config file"),
+        ("--config.data.validation=0", "set it in the config file"),
+    ],
+)
+def test_a_flag_that_would_undo_the_comparison_is_refused(
+    sweep: Any, config: Path, capfd: pytest.CaptureFixture[str], flag: str, why: str
+) -> None:
+    assert run(sweep, config, "--", flag) == 2
+    assert f"error: {flag}: {why}" in capfd.readouterr().err
+    assert not (config.parent / "log").exists()
+
+
 def test_a_config_without_a_sweep_is_refused(
     sweep: Any, config: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

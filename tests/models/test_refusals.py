@@ -34,6 +34,9 @@ SAMPLES = {"frontend.kind": "waveform", "model.stem": "waveform"}
             "model.stem_channels=(32, 64, 128): must be as many as model.stem_factors=(4, 4)",
         ),
         ("transformer", SAMPLES | {"augment.freq_masks": 1}, "augment.freq_masks=1"),
+        ("transformer", SAMPLES | {"data.crop_bins": 8}, "data.crop_bins=8: 'waveform' has no"),
+        ("transformer", SAMPLES | {"frontend.delta": 1}, "frontend.delta=1"),
+        ("transformer", SAMPLES | {"frontend.resize_bins": 8}, "frontend.resize_bins=8"),
         (
             "transformer",
             SAMPLES | {"data.input": "waveform", "augment.equaliser_db": 6.0},

@@ -14,7 +14,7 @@ import pytest
 from jaxsound.config import default_config, validate
 from jaxsound.data import folds
 from jaxsound.errors import UserError
-from jaxsound.experiment import initial_state, make_experiment, train_iterator
+from jaxsound.experiment import initial_state, make_experiment, take_steps, train_iterator
 from jaxsound.features import clip
 from jaxsound.features.frontend import FrontendConfig
 from jaxsound.features.store import Store
@@ -185,6 +185,41 @@ def test_the_store_s_verified_labels_become_weights(tiny_store: Store, tmp_path:
     assert np.isfinite(metrics["loss"])
     plain = make_experiment(small_config("cnn"), store, splits, stacked=False)
     assert plain.clip_weights is None
+
+
+@pytest.mark.parametrize("option", ["stacked", "several"])
+def test_weights_and_soft_labels_go_with_their_fold(
+    tiny_store: Store, tmp_path: Path, option: str
+) -> None:
+    """Side by side, or several steps in a call, they are those of one fold's step after another."""
+    store = with_verified(tiny_store, tmp_path, [i % 2 for i in range(60)])
+    rng = np.random.default_rng(0)
+    said = {fold: rng.dirichlet(np.ones(3), 60).astype(np.float32) for fold in (1, 2)}
+    config = small_config("cnn", **{"loss.unverified_weight": 0.25})
+    splits = {fold: folds.split(store, fold) for fold in (1, 2)}
+
+    def losses_of(group: list[int], count: int, *, stacked: bool = False) -> np.ndarray:
+        made = make_experiment(config, store, splits, stacked=stacked)
+        made = dataclasses.replace(made, targets=said)
+        current = made.placement.stack([initial_state(made, fold) for fold in group])
+        key = made.placement.stack([state.stream_key(0, "train", fold) for fold in group])
+        iterators = [train_iterator(made, fold) for fold in group]
+        found = []
+        for _ in range(2 // count):
+            current, metrics = take_steps(made, current, iterators, key, count)
+            found.append(np.asarray(metrics["loss"]).reshape(len(group), count))
+        for iterator in iterators:
+            iterator.close()
+        return np.concatenate(found, axis=1)
+
+    alone = np.concatenate([losses_of([fold], 1) for fold in (1, 2)])
+    if option == "stacked":
+        together = losses_of([1, 2], 1, stacked=True)
+    else:
+        together = np.concatenate([losses_of([fold], 2) for fold in (1, 2)])
+    np.testing.assert_allclose(together, alone, rtol=1e-4)
+    said = {1: said[2], 2: said[1]}
+    assert np.abs(losses_of([1], 1) - alone[:1]).max() > 1e-3
 
 
 def test_labels_of_which_nothing_is_told_are_refused(tiny_store: Store, tmp_path: Path) -> None:
