@@ -284,7 +284,7 @@ def _pool(
         "watched": _watched(extras),
         "protocol": _protocol(records, bool(about.get("publisher_folds"))),
         "folds": [
-            {column: record[column] for column in columns}
+            {column: record.get(column) for column in columns}  # earlier versions had fewer
             | {key: extra.get(key) for key in ("weights_epoch", "watched")}
             for record, extra in zip(records, extras, strict=True)
         ],
