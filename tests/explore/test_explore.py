@@ -170,7 +170,7 @@ def test_each_augmentation_in_sound_has_its_row() -> None:
     settings, _ = augmentations.chosen(augment, config)
     with canvas.style():
         figure = augmentations.figure([load(dataset, i) for i in range(3)], settings, config)
-    titles = [panel.get_title() for panel in figure.axes]
+    titles = [panel.get_title(loc="left") for panel in figure.axes]
     for name in ("shift", "speed", "between class", "level"):
         assert sum(title.startswith(name) for title in titles) == augmentations.DRAWS
     assert not any(title.startswith("noise") for title in titles)

@@ -38,9 +38,12 @@ def test_scalars_images_and_texts_reach_tensorboard_and_scalars_the_lines(tmp_pa
     out.write_scalars(1, {"train/loss": np.float32(2.5), "train/accuracy": np.array(0.25)})
     out.write_scalars(2, {"train/loss": 1.5})
     out.write_images(2, {"confusion": np.zeros((1, 6, 5, 3), np.uint8)})
+    out.write_images(2, {"drawn": lambda: np.full((1, 4, 3, 3), 7, np.uint8)})
     out.close()
     assert values(tmp_path / "fold_1", "train/loss") == [(1, 2.5), (2, 1.5)]
-    assert {"config", "confusion"} <= set(read_events(tmp_path / "fold_1").Tags()["tensors"])
+    assert {"config", "confusion", "drawn"} <= set(
+        read_events(tmp_path / "fold_1").Tags()["tensors"]
+    )
     first, second = read_lines(tmp_path / "fold_1")
     assert first.pop("time") <= second.pop("time")
     assert first == {"step": 1, "train/loss": 2.5, "train/accuracy": 0.25}
@@ -91,6 +94,19 @@ def test_what_goes_wrong_in_the_thread_is_raised_by_the_next_call(tmp_path: Path
         out.write_scalars(1, {"loss": np.zeros(2)})
         with pytest.raises(asynclib.AsyncError):
             surface()
+
+
+def test_what_goes_wrong_in_drawing_or_opening_is_raised_too(tmp_path: Path) -> None:
+    out = writer.make_writer(tmp_path / "drawing")
+    out.write_images(1, {"picture": lambda: 1 / 0})
+    with pytest.raises(asynclib.AsyncError, match="division"):
+        out.flush()
+    out.close()
+    (tmp_path / "opening" / writer.METRICS_FILE).mkdir(parents=True)
+    out = writer.make_writer(tmp_path / "opening")
+    out.write_scalars(1, {"loss": 1.0})
+    with pytest.raises(asynclib.AsyncError, match="directory"):
+        out.flush()
 
 
 def test_a_writer_that_is_off_writes_nothing_and_imports_no_tensorflow(tmp_path: Path) -> None:
