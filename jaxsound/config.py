@@ -16,8 +16,8 @@ import ml_collections
 from absl import flags
 
 from jaxsound.errors import UserError
-from jaxsound.features.frontend import SAMPLES, FrontendConfig, samples_of
-from jaxsound.keys import IN_SOUND, MODEL_COMMON, MODELS, SECTIONS, TOP, Key
+from jaxsound.features.frontend import SAMPLES, WAVEFORM, FrontendConfig, samples_of
+from jaxsound.keys import IN_SOUND, MODEL_COMMON, MODELS, NEEDS_BINS, SECTIONS, TOP, Key
 from jaxsound.models import stack
 
 HEARING = ("wav2vec2",)  # networks that take samples instead of features
@@ -175,6 +175,40 @@ def _check_htsat(
             refuse("model.heads", model.heads, f"{heads} must divide {model.width * 2**stage}")
 
 
+def _check_cp_resnet(model: Any, refuse: Callable[[str, Any, str], None]) -> None:
+    if not model.channels or len(model.channels) != len(model.blocks):
+        refuse("model.blocks", model.blocks, f"must be as many as model.channels={model.channels}")
+    if max(model.pools, default=0) > sum(model.blocks):
+        refuse("model.pools", model.pools, f"there are {sum(model.blocks)} blocks")
+
+
+def _check_transformer(
+    model: Any, frontend: FrontendConfig, refuse: Callable[[str, Any, str], None]
+) -> None:
+    if model.width % model.heads:
+        refuse("model.heads", model.heads, f"must divide model.width={model.width}")
+    drops = {name: model[name] for name in ("drop_tokens", "drop_times", "drop_bins")}
+    if model.positions == "rotary":
+        if (model.width // model.heads) % 2:
+            refuse("model.heads", model.heads, "rotary positions need an even width per head")
+        if model.grid or any(drops.values()):
+            why = "needs all tokens, one for each time: no model.grid, nothing dropped"
+            refuse("model.positions", model.positions, why)
+    if model.positions == "sinusoidal" and model.width % 2:
+        refuse("model.width", model.width, "sinusoidal positions need an even width")
+    if model.grid and model.stem != "conv":
+        refuse("model.grid", model.grid, "needs model.stem='conv'")
+    for name in ("drop_times", "drop_bins"):
+        if drops[name] and not model.grid:
+            refuse(f"model.{name}", drops[name], "needs model.grid; see model.drop_tokens")
+    if model.stem == "waveform":
+        if frontend.kind != WAVEFORM:
+            refuse("model.stem", model.stem, f"needs frontend.kind={WAVEFORM!r}")
+        if not model.stem_factors or len(model.stem_channels) != len(model.stem_factors):
+            why = f"must be as many as model.stem_factors={model.stem_factors}"
+            refuse("model.stem_channels", model.stem_channels, why)
+
+
 def _check_relations(config: ml_collections.ConfigDict, frontend: FrontendConfig) -> None:
     data, model, schedule = config.data, config.model, config.optimizer.schedule
 
@@ -208,12 +242,9 @@ def _check_relations(config: ml_collections.ConfigDict, frontend: FrontendConfig
         except ValueError as error:
             raise UserError(f"config.{error}") from None
     if model.name == "transformer":
-        if model.width % model.heads:
-            refuse("model.heads", model.heads, f"must divide model.width={model.width}")
-        if model.positions == "rotary" and (model.width // model.heads) % 2:
-            refuse("model.heads", model.heads, "rotary positions need an even width per head")
-        if model.positions == "sinusoidal" and model.width % 2:
-            refuse("model.width", model.width, "sinusoidal positions need an even width")
+        _check_transformer(model, frontend, refuse)
+    if model.name == "cp_resnet":
+        _check_cp_resnet(model, refuse)
     if model.name == "htsat":
         _check_htsat(data, model, frontend, refuse)
     if model.name == "wav2vec2" and model.width % model.position_groups:
@@ -231,6 +262,10 @@ def _check_relations(config: ml_collections.ConfigDict, frontend: FrontendConfig
     if config.augment.gain_db and (frontend.kind != "log_mel" or frontend.scale != "none"):
         why = "needs frontend.kind='log_mel' and frontend.scale='none'"
         refuse("augment.gain_db", config.augment.gain_db, why)
+    balanced = config.loss.class_weights == "balanced" or data.sampling == "balanced"
+    if config.loss.logit_adjustment and balanced:
+        why = "takes loss.class_weights='none' and data.sampling='shuffled', which do the same"
+        refuse("loss.logit_adjustment", config.loss.logit_adjustment, why)
     if data.subset and data.name != "esc50":
         refuse("data.subset", data.subset, "only data.name='esc50' has this subset")
     _check_sound(config, frontend, refuse)
@@ -246,6 +281,12 @@ def _check_sound(
         refuse("frontend.kind", frontend.kind, why)
     if frontend.kind == SAMPLES and config.data.input != "features":
         refuse("data.input", config.data.input, "this network hears the stored samples themselves")
+    if frontend.kind == WAVEFORM:
+        if config.data.crop_bins:
+            refuse("data.crop_bins", config.data.crop_bins, f"{WAVEFORM!r} has no bins")
+        for key in NEEDS_BINS:
+            if augment[key]:
+                refuse(f"augment.{key}", augment[key], f"frontend.kind={WAVEFORM!r} has no bins")
     if config.data.input == "features":
         for key, off in IN_SOUND.items():
             if augment[key] != off:

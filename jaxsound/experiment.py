@@ -19,7 +19,7 @@ from jaxsound.data import folds
 from jaxsound.errors import UserError
 from jaxsound.evaluation.evaluators import Classification, Predictions
 from jaxsound.features.store import Store
-from jaxsound.input import pipeline
+from jaxsound.input import pipeline, teacher
 from jaxsound.pretrained.weights import begun
 from jaxsound.training import (
     finetune,
@@ -59,6 +59,8 @@ class Experiment:
     pad_frames: int
     steps_per_epoch: int
     learning_rate: np.ndarray  # [steps]
+    clip_weights: np.ndarray | None  # of all clips of the store; None where they count alike
+    targets: dict[int, np.ndarray] | None  # by fold [N, C], soft labels of a teacher
 
     @property
     def steps(self) -> int:
@@ -102,7 +104,9 @@ def make_experiment(
     feed = eval_feed = _feed(config, store, placement)
     if store.sound is not None:
         feed = _feed(config, store.sound, placement, longest=crop_rows)
-    one_step = step.make_train_step(network, optimizer, config, crop, hear)
+    until = config.augment.until
+    mixing_steps = round(until * steps) if until < 1 else None
+    one_step = step.make_train_step(network, optimizer, config, crop, hear, mixing_steps)
     return Experiment(
         config=config,
         store=store,
@@ -121,7 +125,23 @@ def make_experiment(
         pad_frames=pad,
         steps_per_epoch=steps_per_epoch,
         learning_rate=np.asarray(rates(np.arange(steps))),
+        clip_weights=_clip_weights(config, store),
+        targets=teacher.soft_targets(config, store, splits),
     )
+
+
+def _clip_weights(config: Any, store: Store) -> np.ndarray | None:
+    """What `loss.unverified_weight` makes of the labels that nobody has verified."""
+    weight = config.loss.unverified_weight
+    if weight == 1:
+        return None
+    verified = store.verified
+    if not (verified >= 0).any():
+        raise UserError(
+            f"config.loss.unverified_weight={weight}: the data set does not tell which labels are "
+            f"verified, or did not when its features were made in {store.path}; delete them if so"
+        )
+    return np.where(verified == 0, np.float32(weight), np.float32(1))
 
 
 def _feed(
@@ -206,9 +226,8 @@ def initial_state(experiment: Experiment, fold: int) -> state.TrainState:
     mean, std = pipeline.normalisation(
         store, train, config.data.normalize, fixed, skip=config.nonfinite == "skip"
     )
-    weight = losses.class_weights(
-        config.loss.class_weights, store.labels[train], len(store.class_names)
-    )
+    kind = "balanced" if config.loss.logit_adjustment else config.loss.class_weights
+    weight = losses.class_weights(kind, store.labels[train], len(store.class_names))
     ema = config.optimizer.ema > 0
     new = state.create_state(
         params, stats, experiment.optimizer, mean=mean, std=std, class_weight=weight, ema=ema
@@ -218,14 +237,18 @@ def initial_state(experiment: Experiment, fold: int) -> state.TrainState:
 
 def train_iterator(experiment: Experiment, fold: int) -> Any:
     """One fold's training batches; its state goes into the checkpoint."""
-    return experiment.feed.train_iterator(*_batches(experiment, fold))
+    return experiment.feed.train_iterator(
+        *_batches(experiment, fold),
+        weights=experiment.clip_weights,
+        targets=experiment.targets[fold] if experiment.targets else None,
+    )
 
 
-def _batches(experiment: Experiment, fold: int) -> tuple[np.ndarray, int, int, int]:
-    """What a fold's batches depend on: clips, rows of a crop, seed and augmented copies."""
-    config = experiment.config
-    seed = state.stream_seed(config.seed, fold)
-    return experiment.splits[fold].train, experiment.crop_rows, seed, config.augment.copies
+def _batches(experiment: Experiment, fold: int) -> tuple[np.ndarray, int, int, int, bool]:
+    """What a fold's batches depend on: clips, rows of a crop, seed, copies, and balanced or not."""
+    config, train = experiment.config, experiment.splits[fold].train
+    seed, balanced = state.stream_seed(config.seed, fold), config.data.sampling == "balanced"
+    return train, experiment.crop_rows, seed, config.augment.copies, balanced
 
 
 def finite_watch(experiment: Experiment, group: list[int]) -> finite.Watch:

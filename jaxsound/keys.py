@@ -1,88 +1,29 @@
 """The table of configuration keys: each with its default, what it may be, and a sentence.
 
-`jaxsound.config` makes configurations of these and checks them; the `frontend` section's keys are
-the fields of `jaxsound.features.frontend.FrontendConfig`.
+`jaxsound.config` makes configurations of these and checks them. The `frontend` section's keys are
+the fields of `jaxsound.features.frontend.FrontendConfig`; the networks' stand in
+`jaxsound.model_keys`.
 """
 
-import dataclasses
-import sys
-from collections.abc import Callable
-from typing import Any
-
-_MOST = 2**31 - 1
-_LARGEST = sys.float_info.max  # what is above is infinite
-
-
-@dataclasses.dataclass(frozen=True)
-class Key:
-    """One configuration key: default, predicate, the words for what it wants, and its meaning."""
-
-    default: Any
-    allows: Callable[[Any], bool]
-    wants: str
-    doc: str
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _counts(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _MOST
+from jaxsound.key_kinds import (
+    LARGEST,
+    Key,
+    chance,
+    choice,
+    flag,
+    integer,
+    integers,
+    real,
+    text,
+    texts,
+)
+from jaxsound.model_keys import MODEL_COMMON as MODEL_COMMON
+from jaxsound.model_keys import MODELS as MODELS
 
 
 def _is_span(value: str) -> bool:
     first, colon, last = value.partition(":")
     return bool(colon) and first.isdecimal() and last.isdecimal() and int(first) < int(last)
-
-
-def integer(default: int, doc: str, low: int = 0) -> Key:
-    return Key(
-        default,
-        lambda v: isinstance(v, int) and not isinstance(v, bool) and low <= v <= _MOST,
-        f"an integer of {low} or more, up to {_MOST}",
-        doc,
-    )
-
-
-def real(default: float, doc: str, low: float = 0.0, high: float = _LARGEST) -> Key:
-    wants = f"a number from {low:g} to {high:g}" if high < _LARGEST else f"at least {low:g}"
-    wants = "a finite number" if low == -_LARGEST else wants
-    return Key(default, lambda v: _number(v) and low <= v <= high, wants, doc)
-
-
-def flag(default: bool, doc: str) -> Key:
-    return Key(default, lambda v: isinstance(v, bool), "True or False", doc)
-
-
-def text(default: str, doc: str) -> Key:
-    return Key(default, lambda v: isinstance(v, str), "text", doc)
-
-
-def texts(default: tuple[str, ...], doc: str) -> Key:
-    return Key(
-        default,
-        lambda v: isinstance(v, tuple | list) and all(isinstance(i, str) for i in v),
-        "a tuple of texts",
-        doc,
-    )
-
-
-def choice(default: Any, options: tuple[Any, ...], doc: str) -> Key:
-    return Key(default, lambda v: v in options, "one of " + ", ".join(map(repr, options)), doc)
-
-
-def chance(doc: str) -> Key:
-    return real(0.0, f"Chance for a clip: {doc}", 0.0, 1.0)
-
-
-def integers(default: tuple[int, ...], doc: str) -> Key:
-    return Key(
-        default,
-        lambda v: isinstance(v, tuple | list) and all(_counts(i) for i in v),
-        "a tuple of positive integers",
-        doc,
-    )
 
 
 TOP = {
@@ -132,6 +73,11 @@ DATA = {
     "partial": flag(False, "Go on with a copy that is not whole; the result says so."),
     "on_bad": choice("stop", ("stop", "skip"), "What a broken recording does."),
     "make_folds": integer(5, "Folds to make where the data set has none.", low=2),
+    "sampling": choice(
+        "shuffled",
+        ("shuffled", "balanced"),
+        "An epoch has each clip once, or each class equally often: rare clips come again.",
+    ),
     "validation": real(0.1, "Share of the training clips, by source, held out.", 0.0, 0.5),
     "pad_seconds": real(5.0, "Longest stretch of a clip that evaluation sees.", 0.05),
     "crop_seconds": real(0.0, "Length of a random training crop; 0 takes pad_seconds."),
@@ -142,7 +88,7 @@ DATA = {
         ("per_bin", "global", "fixed", "none"),
         "By the training split's frames, by fixed_mean and fixed_std, or not at all.",
     ),
-    "fixed_mean": real(0.0, "Subtracted where normalize is 'fixed'.", low=-_LARGEST),
+    "fixed_mean": real(0.0, "Subtracted where normalize is 'fixed'.", low=-LARGEST),
     "fixed_std": real(1.0, "Divides where normalize is 'fixed'.", low=1e-9),
     "input": choice(
         "features",
@@ -158,123 +104,11 @@ DATA = {
     "read_threads": integer(0, "Grain's, in 'stream' mode; 2 or more for slow disks."),
 }
 
-MODELS: dict[str, dict[str, Key]] = {
-    "cnn": {
-        "keep_frequency": flag(True, "Pool over time alone: the classifier knows the pitch."),
-        "channels": integers((32, 64, 128, 256), "Width of each stage; stages halve the map."),
-        "convs": integer(2, "3x3 convolutions per stage.", low=1),
-        "residual": flag(True, "Add each stage's input to its output."),
-        "stem_kernel": integer(3, "Size of the first convolution, in both directions.", low=1),
-        "stem_stride": integer(2, "Stride of the first convolution, in both directions.", low=1),
-        "pool": choice("mean_max", ("mean", "mean_max"), "Over valid frames and frequency."),
-        "dropout": real(0.2, "Before the classifier.", 0.0, 0.95),
-    },
-    "stack": {
-        "dims": choice(2, (1, 2), "2: maps of time and frequency; 1: time, with bins as channels."),
-        "layers": texts(
-            ("conv 32 3", "relu", "max_pool 2", "mean"),
-            "Layers in order, as `jaxsound.models.stack` describes them; the classifier follows.",
-        ),
-    },
-    "resnet": {
-        "depth": choice(18, (18, 34, 50, 101, 152), "Layers, as the paper counts them."),
-        "width": integer(64, "Of the first stage; each stage after it doubles.", low=1),
-        "stem_kernel": integer(7, "Size of the first convolution, in both directions.", low=1),
-        "stem_stride": integer(2, "Stride of the first convolution, in both directions.", low=1),
-        "stem_pool": flag(True, "3x3 max pooling of stride 2 after the first convolution."),
-        "zero_init_residual": flag(False, "Every block begins as the identity."),
-        "dropout": real(0.0, "Before the classifier.", 0.0, 0.95),
-    },
-    "efficientnet": {
-        "variant": choice("b0", ("b0", "b1", "b2"), "Depth and width."),
-        "stem_stride": integer(2, "Stride of the first convolution, in both directions.", low=1),
-        "padding": choice(
-            "centred",
-            ("centred", "end"),
-            "Of strided convolutions: PyTorch's, or Keras's for even sizes.",
-        ),
-        "norm_epsilon": real(1e-5, "Of BatchNorm; Keras's is 1e-3.", 1e-12, 1.0),
-        "dropout": real(0.2, "Before the classifier.", 0.0, 0.95),
-        "drop_path": real(0.2, "Stochastic depth at the last block (linear from 0).", 0.0, 0.95),
-    },
-    "transformer": {
-        "width": integer(128, "Token width D.", low=1),
-        "depth": integer(4, "Encoder blocks.", low=1),
-        "heads": integer(4, "Attention heads; must divide width.", low=1),
-        "mlp_ratio": real(4.0, "Hidden width of the MLP over width.", 0.1),
-        "stem": choice("conv", ("conv", "frames"), "Convolutions, or a projection of frames."),
-        "stem_channels": integers((32, 64, 128), "'conv': one stride-2 convolution each."),
-        "stem_frames": integer(4, "'frames': consecutive frames per token.", low=1),
-        "positions": choice(
-            "sinusoidal", ("none", "sinusoidal", "learned", "rotary"), "Position information."
-        ),
-        "stem_activation": choice("none", ("none", "relu"), "After stem and positions."),
-        "norm": choice("pre", ("pre", "post"), "LayerNorm before each branch, or after adding it."),
-        "activation": choice("gelu", ("gelu", "relu"), "Of the MLPs."),
-        "attention": choice(
-            "auto",
-            ("auto", "xla", "cudnn"),
-            "Fused, which a GPU has for bfloat16, or XLA's; 'auto' takes the first where it can.",
-        ),
-        "pool": choice("mean", ("mean", "attention", "class_token"), "Tokens to one vector."),
-        "hidden": integers((), "Widths of layers, with ReLU, before the classifier."),
-        "dropout": real(0.1, "After embedding, attention and MLP.", 0.0, 0.95),
-        "drop_path": real(0.0, "Stochastic depth at the last block (linear from 0).", 0.0, 0.95),
-    },
-    "htsat": {
-        "width": integer(96, "Token width of the first stage; each stage after it doubles.", low=1),
-        "depths": integers((2, 2, 6, 2), "Blocks of each stage."),
-        "heads": integers((4, 8, 16, 32), "Attention heads of each stage."),
-        "mlp_ratio": real(4.0, "Hidden width of the MLPs over width.", 0.1),
-        "window": integer(8, "Side of a window, in tokens.", low=1),
-        "patch": integer(4, "Side of a token, in pixels.", low=1),
-        "picture": integer(256, "Side of what the input is folded to, a multiple of bins.", low=1),
-        "lora_rank": integer(0, "Rank of what is added to queries and values; 0 for none."),
-        "lora_alpha": real(16.0, "Scale of what is added, times lora_rank."),
-        "dropout": real(0.1, "After embedding, attention and MLP.", 0.0, 0.95),
-        "drop_path": real(0.0, "Stochastic depth at the last block (linear from 0).", 0.0, 0.95),
-    },
-    "wav2vec2": {
-        "channels": integer(512, "Width of the convolutions over samples.", low=1),
-        "width": integer(768, "Frame width D.", low=1),
-        "depth": integer(12, "Encoder blocks.", low=1),
-        "heads": integer(12, "Attention heads; must divide width.", low=1),
-        "mlp_ratio": real(4.0, "Hidden width of the MLP over width.", 0.1),
-        "positions": integer(128, "Frames under the convolution that tells positions.", low=1),
-        "position_groups": integer(16, "Its groups; must divide width.", low=1),
-        "hidden": integer(256, "Width between the mean over frames and the classifier.", low=1),
-        "attention": choice("auto", ("auto", "xla", "cudnn"), "As the transformer's."),
-        "lora_rank": integer(0, "Rank of what is added to queries and values; 0 for none."),
-        "lora_alpha": real(16.0, "Scale of what is added, times lora_rank."),
-        "dropout": real(0.1, "After embedding, attention and MLP.", 0.0, 0.95),
-    },
-    "ast": {
-        "width": integer(768, "Token width D.", low=1),
-        "depth": integer(12, "Encoder blocks.", low=1),
-        "heads": integer(12, "Attention heads; must divide width.", low=1),
-        "mlp_ratio": real(4.0, "Hidden width of the MLP over width.", 0.1),
-        "patch": integer(16, "Size of a patch, in frames and in bins.", low=1),
-        "time_stride": integer(10, "Frames from one patch to the next.", low=1),
-        "frequency_stride": integer(10, "Bins from one patch to the next.", low=1),
-        "attention": choice(
-            "auto",
-            ("auto", "xla", "cudnn"),
-            "Fused, which a GPU has for bfloat16, or XLA's; 'auto' takes the first where it can.",
-        ),
-        "lora_rank": integer(0, "Rank of what is added to queries and values; 0 for none."),
-        "lora_alpha": real(16.0, "Scale of what is added, times lora_rank."),
-        "dropout": real(0.0, "After embedding, attention and MLP.", 0.0, 0.95),
-        "drop_path": real(0.0, "Stochastic depth at the last block (linear from 0).", 0.0, 0.95),
-    },
-}
-MODEL_COMMON = {
-    "dtype": choice("float32", ("float32", "bfloat16"), "Compute type; parameters stay float32."),
-    "remat": flag(False, "Recompute block activations in the backward pass to save memory."),
-}
-
 OPTIMIZER = {
     "name": choice(
-        "adamw", ("adamw", "adam", "sgd"), "Weight decay is decoupled in 'adamw', L2 in the others."
+        "adamw",
+        ("adamw", "muon", "lion", "adam", "sgd"),
+        "Weight decay is decoupled in the first three, L2 in the others.",
     ),
     "schedule": choice(
         "cosine",
@@ -288,7 +122,7 @@ OPTIMIZER = {
     "factor": real(0.1, "'step' and 'plateau': multiplies the learning rate.", 1e-6, 1.0),
     "patience": integer(3, "'plateau': evaluations without a better one that it waits for."),
     "weight_decay": real(0.05, "On matrices and kernels only."),
-    "momentum": real(0.9, "'sgd': Nesterov's.", 0.0, 0.9999),
+    "momentum": real(0.9, "'sgd' and 'muon': Nesterov's; 0.95 is usual for that.", 0.0, 0.9999),
     "b1": real(0.9, "First moment decay.", 0.0, 0.9999),
     "b2": real(0.999, "Second moment decay.", 0.0, 0.99999),
     "clip_norm": real(1.0, "Global gradient norm limit; 0 for none."),
@@ -301,6 +135,10 @@ OPTIMIZER = {
 LOSS = {
     "label_smoothing": real(0.0, "Probability spread over all classes.", 0.0, 0.9),
     "class_weights": choice("none", ("none", "balanced"), "Weigh clips by inverse class count."),
+    "logit_adjustment": real(
+        0.0, "Times the logarithms of the classes' shares, added to logits in training; 0 for none."
+    ),
+    "unverified_weight": real(1.0, "Of a clip whose label nobody has verified.", 0.0, 1.0),
 }
 
 AUGMENT = {
@@ -314,6 +152,7 @@ AUGMENT = {
     "mixup": real(0.0, "Beta(a, a) mixing of pairs and their labels; 0 for none."),
     "time_mix": chance("a stretch of time is another clip's, labels by share."),
     "freq_mix": chance("a band of frequencies is another clip's, labels by share."),
+    "until": real(1.0, "Share of the steps in which clips are mixed: the first.", 0.0, 1.0),
     "mel_jitter": real(0.0, "Moves either end of the bins by up to this share of them.", 0.0, 0.5),
     # In sound: these need data.input='waveform'.
     "shift": flag(False, "In sound: turn each clip round within its own length."),
@@ -338,6 +177,8 @@ IN_SOUND = {
         *("level_db", "noise", "equaliser_db", "low_pass"),
     )
 }
+# What of that needs a spectrum.
+NEEDS_BINS = ("freq_masks", "freq_mix", "mel_jitter", "equaliser_db", "low_pass")
 
 PRETRAINED = {
     "weights": text(
@@ -354,10 +195,17 @@ PRETRAINED = {
     "head_first": real(0.0, "Share of the steps in which the classifier trains alone.", 0.0, 0.5),
 }
 
+DISTILL = {
+    "run": text("", "A finished run whose fold k teaches fold k of this one; '' for none."),
+    "share": real(0.5, "Of a training clip's label that is the teacher's word.", 0.0, 1.0),
+    "temperature": real(2.0, "By which the teacher's logits are divided.", 0.05),
+}
+
 SECTIONS = {
     "data": DATA,
     "optimizer": OPTIMIZER,
     "loss": LOSS,
     "augment": AUGMENT,
     "pretrained": PRETRAINED,
+    "distill": DISTILL,
 }

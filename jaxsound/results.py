@@ -62,7 +62,7 @@ def finish(config: ml_collections.ConfigDict, store: Store, directory: Path) -> 
         directory / "crossval", resume_step=0, wandb=config.wandb, config=config.to_dict()
     )
     steps = max(fold["steps"] for fold in result["folds"])
-    names = ("accuracy_mean", "accuracy_std", "accuracy_pooled", "macro_f1", "map3")
+    names = ("accuracy_mean", "accuracy_std", "accuracy_pooled", "macro_f1", "macro_recall", "map3")
     writer.write_scalars(steps, {f"crossval/{name}": result[name] for name in names})
     writer.write_images(steps, {"crossval/confusion": images.pooled_confusion(result)[None]})
     writer.close()

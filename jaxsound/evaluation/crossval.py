@@ -9,7 +9,6 @@ import dataclasses
 import importlib.metadata
 import io
 import json
-import math
 import os
 import platform
 import sys
@@ -20,12 +19,10 @@ from typing import Any
 import numpy as np
 
 from jaxsound.errors import UserError
-from jaxsound.evaluation import metrics
+from jaxsound.evaluation import files, metrics
 
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 COLUMNS = ("clip", "fold", "truth", "prediction", "group")
-# File names that are not text survive the trip through a CSV.
-TEXT = {"encoding": "utf-8", "errors": "surrogateescape"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +83,7 @@ def write_fold(workdir: str | os.PathLike[str], result: FoldResult) -> Path:
         np.asarray(result.labels),
         np.asarray(result.probabilities, np.float32),
     )
-    _write(workdir / f"fold_{result.fold}" / "predictions.csv", _to_csv(rows, names))
+    files.write(workdir / f"fold_{result.fold}" / "predictions.csv", _to_csv(rows, names))
     record = {
         "fold": result.fold,
         **_measures(rows, names),
@@ -96,7 +93,7 @@ def write_fold(workdir: str | os.PathLike[str], result: FoldResult) -> Path:
         "extra": result.extra,
     }
     path = workdir / f"fold_{result.fold}.json"
-    _write(path, _to_json(record))
+    files.write(path, files.to_json(record))
     return path
 
 
@@ -128,7 +125,7 @@ def pool(
       UserError: a fold's files are missing, or are of another set of classes.
     """
     folds = sorted(places)
-    records = [_read_fold(places[fold], fold) for fold in folds]
+    records = [read_fold(places[fold], fold) for fold in folds]
     names = records[0]["class_names"]
     for record in records:
         if record["class_names"] != names:
@@ -138,10 +135,10 @@ def pool(
             )
     parts = [read_predictions(places[k] / f"fold_{k}" / "predictions.csv", names) for k in folds]
     rows = _concatenate(parts)
-    _write(Path(out) / "predictions.csv", _to_csv(rows, names))
+    files.write(Path(out) / "predictions.csv", _to_csv(rows, names))
     result = _pool(records, rows, names, about)
-    text = _to_json(result)
-    _write(Path(out) / "crossval.json", text)
+    text = files.to_json(result)
+    files.write(Path(out) / "crossval.json", text)
     return json.loads(text)
 
 
@@ -149,7 +146,7 @@ def read_predictions(path: str | os.PathLike[str], class_names: Sequence[str]) -
     """The rows of a `predictions.csv`; every probability as it was, to the bit."""
     path = Path(path)
     try:
-        with path.open(newline="", **TEXT) as file:  # type: ignore[call-overload]
+        with path.open(newline="", **files.TEXT) as file:  # type: ignore[call-overload]
             header, *rows = list(csv.reader(file))
     except FileNotFoundError:
         raise UserError(f"{path} is missing; run its fold again") from None
@@ -250,6 +247,8 @@ def _measures(rows: Predictions, class_names: Sequence[str]) -> dict[str, Any]:
         **summary,
         "loss": float(loss.mean()) if len(loss) else None,
         "map3": metrics.map_at_k(rows.probabilities, rows.labels, 3),
+        "brier": metrics.brier_score(rows.probabilities, rows.labels),
+        "ece": metrics.calibration_error(rows.probabilities, rows.labels),
         "per_class": [
             {"class": name, **{column: values[i] for column, values in table.items()}}
             for i, name in enumerate(class_names)
@@ -268,7 +267,8 @@ def _pool(
     accuracies = [record["accuracy"] for record in records]
     measures = _measures(rows, class_names)
     pooled = measures.pop("accuracy")
-    columns = ("fold", "accuracy", "macro_f1", "map3", "loss", "clips", "steps", "seconds")
+    figures = ("accuracy", "macro_f1", "macro_recall", "map3", "loss", "brier", "ece")
+    columns = ("fold", *figures, "clips", "steps", "seconds")
     extras = [record["extra"] for record in records]
     crossings: list[Any] = []
     for extra in extras:
@@ -284,11 +284,12 @@ def _pool(
         "watched": _watched(extras),
         "protocol": _protocol(records, bool(about.get("publisher_folds"))),
         "folds": [
-            {column: record[column] for column in columns}
+            {column: record.get(column) for column in columns}  # earlier versions had fewer
             | {key: extra.get(key) for key in ("weights_epoch", "watched")}
             for record, extra in zip(records, extras, strict=True)
         ],
         **measures,
+        "reliability": metrics.reliability(rows.probabilities, rows.labels),
         "clips_used": len(rows.labels),
         "groups": len(np.unique(rows.groups)),
         "crossings": crossings,
@@ -330,7 +331,8 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def _read_fold(workdir: Path, fold: int) -> dict[str, Any]:
+def read_fold(workdir: Path, fold: int) -> dict[str, Any]:
+    """What `write_fold` has written; raises `UserError` where it is missing or not whole."""
     path = workdir / f"fold_{fold}.json"
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -365,33 +367,6 @@ def _to_csv(rows: Predictions, class_names: Sequence[str]) -> str:
             ]
         )
     return text.getvalue()
-
-
-def _to_json(record: Mapping[str, Any]) -> str:
-    return json.dumps(_plain(record), indent=1, allow_nan=False) + "\n"
-
-
-def _plain(value: Any) -> Any:
-    """The value as JSON knows it: a figure that is not finite becomes null."""
-    if isinstance(value, Mapping) or hasattr(value, "items"):  # ConfigDict is no Mapping
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist())
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, bool | int | str) else str(value)
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".tmp")
-    with beside.open("w", newline="", **TEXT) as file:  # type: ignore[call-overload]
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
 
 
 if __name__ == "__main__":

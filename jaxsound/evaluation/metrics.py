@@ -9,6 +9,8 @@ import flax
 import numpy as np
 from clu import metrics
 
+BINS = 15  # of confidence, as Guo et al. have them
+
 
 # No `from __future__ import annotations` here: clu reads these annotations as classes.
 @flax.struct.dataclass
@@ -82,6 +84,55 @@ def cross_entropy(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """-log of the true class's probability, [N] float64, in nats; 0 counts as 1e-12."""
     true = np.asarray(probabilities, np.float64)[np.arange(len(labels)), labels]
     return -np.log(np.maximum(true, 1e-12))
+
+
+def brier_score(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Squared distance of the probabilities to the truth, summed over classes: 0 to 2 (Brier 1950).
+
+    Args:
+      probabilities: [N, C].
+      labels: [N].
+    """
+    if not len(labels):
+        return 0.0
+    missing = np.asarray(probabilities, np.float64).copy()
+    missing[np.arange(len(labels)), labels] -= 1
+    return float(np.square(missing).sum(axis=1).mean())
+
+
+def reliability(
+    probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS
+) -> dict[str, np.ndarray]:
+    """How often predictions of a confidence are right: the numbers of a reliability diagram.
+
+    A prediction's confidence is the probability of its class. Bin i holds those above i / bins and
+    up to (i + 1) / bins (Guo et al. 2017, "On calibration of modern neural networks").
+
+    Args:
+      probabilities: [N, C].
+      labels: [N].
+      bins: how many.
+
+    Returns:
+      count [bins] int64; mean confidence and accuracy [bins] float64, 0 in empty bins.
+    """
+    probabilities = np.asarray(probabilities, np.float64)
+    confidence = probabilities.max(axis=1, initial=0.0)
+    right = probabilities.argmax(axis=1) == labels
+    place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    count = np.bincount(place, minlength=bins)
+    return {
+        "count": count,
+        "confidence": _ratio(np.bincount(place, weights=confidence, minlength=bins), count),
+        "accuracy": _ratio(np.bincount(place, weights=right, minlength=bins), count),
+    }
+
+
+def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> float:
+    """Expected calibration error: the mean over clips of |accuracy - confidence| of their bin."""
+    found = reliability(probabilities, labels, bins)
+    gap = np.abs(found["accuracy"] - found["confidence"])
+    return float((gap * found["count"]).sum() / max(len(labels), 1))
 
 
 def bootstrap_interval(

@@ -8,6 +8,7 @@ import logging
 import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ PANELS = (  # title, tags
     ("clips per second", "train/clips_per_second"),
 )
 LINES = {"train": "thin", "validation": "strong", "test": "watched"}
+BLUE, GREY = "#2266bb", "#b9bcc2"  # of figures that are files
 MAX_POINTS = 200  # of a curve; more cannot be seen
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 360, 210, 48, 10, 26, 22
 
@@ -138,6 +140,95 @@ def spectrogram_figure(
             axes.set_xlim(-0.5, frames - 0.5)
             axes.tick_params(labelsize=7)
         return _pixels(figure)
+
+
+def reliability_svg(diagram: Mapping[str, Sequence[float]]) -> str:
+    """What `metrics.reliability` gives: a bar of accuracy a bin, and the diagonal to be reached."""
+    bins, side = len(diagram["count"]), 200
+    wide = side / bins
+    parts = [
+        f'<svg class="reliability" viewBox="-34 -6 {side + 42} {side + 30}" width="{side + 42}" '
+        f'height="{side + 30}" font-size="11" role="img" aria-label="reliability diagram">'
+    ]
+    for i, (count, accuracy) in enumerate(zip(diagram["count"], diagram["accuracy"], strict=True)):
+        if count:
+            told = f"confidence {i / bins:.2f} to {(i + 1) / bins:.2f}: "
+            told += f"{100 * accuracy:.1f} % of {count} right"
+            parts.append(f'<rect x="{i * wide:.1f}" y="{side * (1 - accuracy):.1f}" ')
+            parts.append(f'width="{wide - 1:.1f}" height="{side * accuracy:.1f}">')
+            parts.append(f"<title>{told}</title></rect>")
+    parts.append(f'<line x1="0" y1="{side}" x2="{side}" y2="0"/>')
+    for value in (0, 0.5, 1):
+        at = side * value
+        parts.append(f'<text text-anchor="end" x="-6" y="{side - at + 4:g}">{value:g}</text>')
+        parts.append(f'<text text-anchor="middle" x="{at:g}" y="{side + 16}">{value:g}</text>')
+    return "".join(parts) + "</svg>"
+
+
+def reliability_figure(diagrams: Mapping[str, Mapping[str, Any]]) -> np.ndarray:
+    """Reliability diagrams side by side under their names, uint8 [H, W, 3]."""
+    with _quiet_figure(3.6 * len(diagrams), 4.0) as figure:
+        for i, (name, diagram) in enumerate(diagrams.items()):
+            axes = figure.add_subplot(1, len(diagrams), i + 1)
+            count = np.asarray(diagram["count"])
+            wide = 1 / len(count)
+            axes.bar(
+                np.arange(len(count)) * wide,
+                np.where(count > 0, diagram["accuracy"], 0),
+                width=0.94 * wide,
+                align="edge",
+                color=BLUE,
+                label="accuracy",
+            )
+            axes.bar(
+                np.arange(len(count)) * wide,
+                count / max(count.sum(), 1),
+                width=0.94 * wide,
+                align="edge",
+                color="none",
+                edgecolor=GREY,
+                label="share of clips",
+            )
+            axes.plot([0, 1], [0, 1], color="black", linewidth=1, linestyle="--")
+            axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", title=name, aspect="equal")
+            if not i:
+                axes.legend(loc="upper left", fontsize=8, frameon=False)
+        return _pixels(figure)
+
+
+def robustness_figure(result: Mapping[str, Any]) -> np.ndarray:
+    """Accuracy against severity, a panel a corruption, as a picture, uint8 [H, W, 3].
+
+    The strong line is the mean over folds and the thin ones are the folds; dots are chance.
+    """
+    parts, clean = result["corruptions"], result["clean"]
+    columns = min(len(parts), 4)
+    rows = -(-len(parts) // columns)
+    with _quiet_figure(3.1 * columns, 2.7 * rows) as figure:
+        for i, part in enumerate(parts):
+            axes = figure.add_subplot(rows, columns, i + 1)
+            for fold, accuracy in clean["folds"].items():
+                later = [level["folds"][fold] for level in part["severities"]]
+                axes.plot([accuracy, *later], color=GREY, linewidth=0.7)
+            means = [level["accuracy_mean"] for level in (clean, *part["severities"])]
+            axes.plot(means, color=BLUE, linewidth=2, marker="o", markersize=4)
+            axes.axhline(1 / result["classes"], color="black", linewidth=0.8, linestyle=":")
+            names = ["clean", *(f"{level['level']:g}" for level in part["severities"])]
+            axes.set_xticks(range(len(names)), names, fontsize=8)
+            axes.set(ylim=(0, 1.02), title=f"{part['name']} ({part['unit']})")
+            axes.title.set_fontsize(10)
+            axes.set_ylabel("" if i % columns else "accuracy")
+        return _pixels(figure)
+
+
+def write_png(path: Path, pixels: np.ndarray) -> None:
+    """Writes a picture, uint8 [H, W, 3]; it is there whole or not at all."""
+    from matplotlib import image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(path.name + ".tmp")
+    image.imsave(beside, pixels, format="png")
+    beside.replace(path)
 
 
 class _quiet_figure:

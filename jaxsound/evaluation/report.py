@@ -69,6 +69,8 @@ svg.curves { width: 100%; max-width: 30rem; font-size: 11px; }
 .confusion .frame { fill: none; stroke: var(--rule); }
 .confusion .hit rect { fill: var(--blue); } .confusion .miss rect { fill: var(--red); }
 .confusion g text { fill: var(--ink); } .confusion g.full text { fill: var(--on); }
+.reliability rect { fill: var(--blue); opacity: .55; }
+.reliability line { stroke: var(--ink); stroke-dasharray: 4 3; }
 pre { font: .82rem/1.5 ui-monospace, monospace; overflow-x: auto; margin: .5rem 0; }
 summary { cursor: pointer; }
 """
@@ -113,6 +115,7 @@ def write_report(workdir: str | os.PathLike[str], places: Mapping[int, Path] | N
         _section("Curves", _curves(lines)),
         _section("Confusion", _confusion(np.array(result["confusion"]), names)),
         _section("Classes", _classes(result)),
+        _section("Calibration", _calibration(result)),
         _section("Worst mistakes", _worst(rows, names)),
         _section("Clips left out", _left_out(result["clips_left_out"])),
         _section("Sources in more than one fold", _crossings(result["crossings"], names)),
@@ -142,6 +145,8 @@ def _headline(result: Mapping[str, Any], title: str) -> str:
         "macro precision": percent(result["macro_precision"]),
         "macro recall": percent(result["macro_recall"]),
         "mAP@3": f"{result['map3']:.3f}",
+        "calibration error (ECE)": _number(result.get("ece")),
+        "Brier score": _number(result.get("brier")),
     }
     if watched := result.get("watched"):
         facts["best epoch on the test fold: no result"] = percent(watched["accuracy_mean"])
@@ -196,6 +201,17 @@ def _classes(result: Mapping[str, Any]) -> str:
         figures = [percent(entry[name]) for name in ("f1", "precision", "recall")]
         rows.append([entry["class"], bar, *figures, f"{entry['support']:,}"])
     return _table(["class, weakest first", "", "F1", "precision", "recall", "clips"], rows, {0, 1})
+
+
+def _calibration(result: Mapping[str, Any]) -> str:
+    if not (diagram := result.get("reliability")):
+        return ""
+    text = (
+        "Share of predictions that are right, against the probability that they were given; on the "
+        "dashed line they mean what they say. Cross-entropy on the test clips: "
+        f"{_number(result['loss'])} nats."
+    )
+    return f'<p class="soft">{text}</p>{plots.reliability_svg(diagram)}'
 
 
 def _worst(rows: crossval.Predictions, names: Sequence[str]) -> str:

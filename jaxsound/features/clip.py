@@ -37,6 +37,7 @@ def transform(
     features = front.frontend(frontend, padded, np.array([len(waveform)], np.int32))
     frames = np.asarray(features)[0, : frontend.frames(len(waveform))].astype(frontend.dtype)
     line = {key: _plain(record[key]) for key in _KEPT}
+    line["manually_verified"] = int(record.get("manually_verified", -1))
     return frames, line | {"sample_rate": rate, "samples": len(samples), "frames": len(frames)}
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from jaxsound.features import spectral
 
 KINDS = ("stft", "mel", "log_mel", "mfcc", "fbank")
+WAVEFORM = "waveform"  # the sound itself in rows, for networks that take samples
 SAMPLES = "samples"  # no features: the sound itself
 EXCERPTS = ("start", "loudest")
 PADS = ("none", "zero", "reflect", "floor", "blank")
@@ -35,6 +36,7 @@ class FrontendConfig:
     kind: "stft" (|STFT|**power), "mel", "log_mel" (power_to_db of mel), "mfcc" (DCT of log_mel) or
     "fbank": Kaldi's filterbank with a Hann window, as AST and others hear it. That one takes the
     natural logarithm of power and reads, of what follows n_mels, only fmin, fmax and delta on.
+    "waveform" is the sound itself, from -1 to 1, in rows of hop_length samples one after another.
     "samples" is the sound as int16, a column with a row for each sample: for networks that hear it,
     and for training that computes features in its step. Of what follows, it is cut and padded.
     Mel filters narrower than a bin stay empty, as in librosa: their columns are constant. `stft`
@@ -82,7 +84,8 @@ class FrontendConfig:
     def features(self) -> int:
         """M, the number of feature columns."""
         bins = 1 + self.n_fft // 2
-        columns = {"stft": bins, "mfcc": self.n_mfcc, SAMPLES: 1}.get(self.kind, self.n_mels)
+        widths = {"stft": bins, "mfcc": self.n_mfcc, SAMPLES: 1, WAVEFORM: self.hop_length}
+        columns = widths.get(self.kind, self.n_mels)
         return self.resize_bins or columns * (1 + self.delta)
 
     @property
@@ -105,9 +108,10 @@ class FrontendConfig:
     def first(self) -> int:
         """Samples that a clip's first frame needs; each further one takes `step` more.
 
-        librosa's frames are centred and reach beyond the clip, Kaldi's lie within it.
+        librosa's frames are centred and reach beyond the clip, Kaldi's lie within it, and rows of
+        samples end with zeros.
         """
-        if self.kind == SAMPLES:
+        if self.kind in (SAMPLES, WAVEFORM):
             return 1
         return (self.win_length or self.n_fft) if self.kind == "fbank" else self.n_fft % 2
 
@@ -145,10 +149,10 @@ def _check_types(config: FrontendConfig) -> None:
 def _check_values(config: FrontendConfig) -> None:
     c = config
     nyquist = c.sample_rate / 2
-    narrow = c.kind in ("log_mel", "mfcc", "fbank") or c.scale != "none"
-    features = c.kind != SAMPLES
+    narrow = c.kind in ("log_mel", "mfcc", "fbank", WAVEFORM) or c.scale != "none"
+    features, bins = c.kind != SAMPLES, c.kind not in (SAMPLES, WAVEFORM)
     rules: tuple[tuple[str, bool, str], ...] = (
-        ("kind", c.kind in (*KINDS, SAMPLES), f"one of {', '.join(KINDS)}"),
+        ("kind", c.kind in (*KINDS, WAVEFORM, SAMPLES), f"one of {', '.join((*KINDS, WAVEFORM))}"),
         ("sample_rate", c.sample_rate >= 1, "1 or more, in Hz"),
         ("excerpt", c.excerpt in EXCERPTS, f"one of {', '.join(EXCERPTS)}"),
         ("seconds", c.seconds == 0 or c.limit >= 1, "0 (the whole clip) or at least a sample"),
@@ -173,10 +177,10 @@ def _check_values(config: FrontendConfig) -> None:
         ("scale", c.scale in SCALES, f"one of {', '.join(SCALES)}"),
         ("dtype", c.dtype in DTYPES or not features, f"one of {', '.join(DTYPES)}"),
         ("dtype", c.dtype == "int16" or features, "int16 for kind=samples"),
-        ("pad", features or c.pad not in ("floor", "blank"), "of samples for kind=samples"),
-        ("delta", features or not c.delta, "0 for kind=samples"),
-        ("resize_frames", features or not c.resize_frames, "0 for kind=samples"),
-        ("resize_bins", features or not c.resize_bins, "0 for kind=samples"),
+        ("pad", bins or c.pad not in ("floor", "blank"), f"of samples for kind={c.kind}"),
+        ("delta", bins or not c.delta, f"0 for kind={c.kind}"),
+        ("resize_frames", bins or not c.resize_frames, f"0 for kind={c.kind}"),
+        ("resize_bins", bins or not c.resize_bins, f"0 for kind={c.kind}"),
         ("scale", features or c.scale == "none", "none for kind=samples"),
         (
             "dtype",
@@ -206,7 +210,7 @@ def frontend(
       waveform: [B, N] float32.
       samples: [B] int32, each clip's own samples.
       response: [B, 1 + n_fft // 2] float32, factors of the energy in each bin, as a filter that
-        the sound has passed would have them; None for no filter.
+        the sound has passed would have them; None for no filter. Rows of samples have no bins.
 
     Returns:
       [B, T, M] float32 with T = config.frames(N) and M = config.features.
@@ -281,12 +285,15 @@ def _features(
         filters = spectral.kaldi_filterbank(
             c.sample_rate, c.n_fft, c.n_mels, c.fmin, c.fmax or None
         )
-    elif c.kind != "stft":
+    elif c.kind not in ("stft", WAVEFORM):
         filters = spectral.mel_filterbank(
             c.sample_rate, c.n_fft, c.n_mels, c.fmin, c.fmax or None, c.htk, c.norm or None
         )
     shape = (c.n_fft, c.hop_length, c.win_length)
-    features = spectral.energies(waveform, *shape, power, filters, kaldi, response)
+    if c.kind == WAVEFORM:
+        features = _rows(waveform, c.hop_length)
+    else:
+        features = spectral.energies(waveform, *shape, power, filters, kaldi, response)
     # Silence is the least there is, so zeroed frames change neither the maximum nor the floor.
     features = jnp.where(_valid(features, lengths), features, 0.0)
     if kaldi:
@@ -300,6 +307,13 @@ def _features(
         features = spectral.mfcc(features, c.n_mfcc)
     orders = [spectral.delta(features, lengths, order=order) for order in range(1, c.delta + 1)]
     return jnp.concatenate([features, *orders], axis=-1), lengths
+
+
+def _rows(waveform: jax.Array, hop: int) -> jax.Array:
+    """[B, N] -> [B, ceil(N / hop), hop], the last row filled up with zeros; at least one."""
+    batch, samples = waveform.shape
+    rows = max(1, -(-samples // hop))
+    return jnp.pad(waveform, ((0, 0), (0, rows * hop - samples))).reshape(batch, rows, hop)
 
 
 def _filled(

@@ -66,6 +66,13 @@ class Store:
         """[N] int64, frames of each clip; at least 1."""
         return np.diff(self.offsets)
 
+    @property
+    def verified(self) -> np.ndarray:
+        """[N] int8: whether a person has verified the label, 1 or 0; -1 where nothing is told."""
+        lines = (self.path / "clips.jsonl").read_bytes().splitlines()
+        told = [json.loads(line).get("manually_verified", -1) for line in lines]
+        return np.array(told, np.int8)
+
     def __len__(self) -> int:
         return len(self.labels)
 

@@ -36,11 +36,16 @@ class Order:
     times as long as cutting, padding and copying it.
     """
 
-    def __init__(self, count: int, batch_size: int, seed: int):
-        """Shuffles `count` clips anew in every epoch; a batch may end one and begin the next."""
+    def __init__(self, count: int, batch_size: int, seed: int, labels: np.ndarray | None = None):
+        """Shuffles `count` clips anew in every epoch; a batch may end one and begin the next.
+
+        With `labels [count]` an epoch has `count` draws in which the classes come equally often, to
+        within one, and so do the clips of a class.
+        """
         self.count = count
         self.batch_size = batch_size
         self.seed = seed
+        self.labels = labels
         self._epoch = functools.lru_cache(maxsize=2)(self._shuffled)
 
     def __len__(self) -> int:
@@ -53,7 +58,22 @@ class Order:
         return np.concatenate(parts)
 
     def _shuffled(self, epoch: int) -> Clips:
-        return np.random.default_rng((self.seed, epoch)).permutation(self.count)
+        rng = np.random.default_rng((self.seed, epoch))
+        if self.labels is None:
+            return rng.permutation(self.count)
+        present, label = np.unique(self.labels, return_inverse=True)
+        turns = _turns(rng, np.arange(len(present)), self.count)
+        drawn = np.empty(self.count, np.int64)
+        for number in range(len(present)):
+            places = np.flatnonzero(turns == number)
+            drawn[places] = _turns(rng, np.flatnonzero(label == number), len(places))
+        return drawn
+
+
+def _turns(rng: np.random.Generator, items: np.ndarray, count: int) -> np.ndarray:
+    """So many of these items: all of them in an order by chance, then all in another, ..."""
+    rounds = [rng.permutation(items) for _ in range(-(-count // len(items)))]
+    return np.concatenate([items[:0], *rounds])[:count]
 
 
 class Feed:
@@ -94,29 +114,58 @@ class Feed:
         self.local = placement.local_rows(batch_size)
 
     def train_iterator(
-        self, clips: Clips, frames: int, seed: int, copies: int = 0
+        self,
+        clips: Clips,
+        frames: int,
+        seed: int,
+        copies: int = 0,
+        balanced: bool = False,
+        weights: np.ndarray | None = None,
+        targets: np.ndarray | None = None,
     ) -> grain.DatasetIterator:
         """Shuffled, endless batches of random crops of at most `frames` frames.
 
         With `copies` an epoch has every clip once plain, where the batch's `plain [B]` is True,
-        and `copies` times for augmentation. The order depends on `seed` and the clips alone, not
-        on the mode, threads or hosts. The iterator's state goes into the checkpoint; `close` it
-        at the end.
+        and `copies` times for augmentation. With `balanced` its classes come equally
+        often. With `weights`, one for each clip of the store, a batch has its own as `weight [B]`,
+        and with `targets [N, C]` its labels are those, `[B, C]`. The order depends on `seed` and
+        the clips alone, not on the mode, threads or hosts. The iterator's state goes into the
+        checkpoint; `close` it at the end.
         """
-        order = self._order(clips, frames, seed, copies).map(
-            lambda index: self._fetch(index, frames, real=self.batch_size)
-        )
+
+        def fetch(index: HostBatch) -> HostBatch:
+            batch = self._fetch(index, frames, real=self.batch_size)
+            clip = index["clip"][self.local]
+            if weights is not None:
+                batch["weight"] = weights[clip].astype(np.float32)
+            if targets is not None:
+                batch["label"] = targets[clip].astype(np.float32)
+            return batch
+
+        order = self._order(clips, frames, seed, copies, balanced).map(fetch)
         threads = 0 if self.frames is not None else self.threads
         options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
         return iter(order.to_iter_dataset(options))
 
-    def clips_of(self, step: int, clips: Clips, frames: int, seed: int, copies: int = 0) -> Clips:
+    def clips_of(
+        self,
+        step: int,
+        clips: Clips,
+        frames: int,
+        seed: int,
+        copies: int = 0,
+        balanced: bool = False,
+    ) -> Clips:
         """The clips that the batch of this step is made of, counted from 1; else as above."""
-        found: Clips = self._order(clips, frames, seed, copies)[step - 1]["clip"]
+        order = self._order(clips, frames, seed, copies, balanced)
+        found: Clips = order[step - 1]["clip"]
         return found
 
-    def _order(self, clips: Clips, frames: int, seed: int, copies: int) -> grain.MapDataset:
+    def _order(
+        self, clips: Clips, frames: int, seed: int, copies: int, balanced: bool
+    ) -> grain.MapDataset:
         clips = np.asarray(clips, np.int64)
+        labels = np.tile(self.store.labels[clips], 1 + copies) if balanced else None
 
         def crop(element: Clips, rng: np.random.Generator) -> HostBatch:
             clip = clips[element % len(clips)]
@@ -125,7 +174,7 @@ class Feed:
             return index | {"plain": element < len(clips)} if copies else index
 
         return (
-            grain.MapDataset.source(Order(len(clips) * (1 + copies), self.batch_size, seed))
+            grain.MapDataset.source(Order(len(clips) * (1 + copies), self.batch_size, seed, labels))
             .seed(seed)
             .random_map(crop)
         )

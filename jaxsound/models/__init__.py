@@ -6,6 +6,7 @@ from flax import nnx
 
 from jaxsound.models.ast import AST
 from jaxsound.models.cnn import CNN
+from jaxsound.models.cp_resnet import CPResNet
 from jaxsound.models.efficientnet import EfficientNet
 from jaxsound.models.htsat import HTSAT
 from jaxsound.models.resnet import ResNet
@@ -32,6 +33,8 @@ def build_model(
         return Stack(config, features=features, classes=classes, frames=frames, rngs=rngs)
     if config.name == "resnet":
         return ResNet(config, features=features, classes=classes, rngs=rngs)
+    if config.name == "cp_resnet":
+        return CPResNet(config, features=features, classes=classes, rngs=rngs)
     if config.name == "efficientnet":
         return EfficientNet(config, features=features, classes=classes, rngs=rngs)
     if config.name == "transformer":
@@ -42,5 +45,8 @@ def build_model(
         return Wav2Vec2(config, features=features, classes=classes, rngs=rngs)
     if config.name == "htsat":
         return HTSAT(config, features=features, classes=classes, rngs=rngs)
-    names = ("cnn", "stack", "resnet", "efficientnet", "transformer", "ast", "htsat", "wav2vec2")
+    names = (
+        *("cnn", "stack", "resnet", "cp_resnet", "efficientnet"),
+        *("transformer", "ast", "htsat", "wav2vec2"),
+    )
     raise ValueError(f"model.name={config.name!r}: must be one of {', '.join(map(repr, names))}")

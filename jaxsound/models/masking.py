@@ -60,19 +60,22 @@ class Conv(nnx.Module):
         stride: tuple[int, ...],
         padding: tuple[tuple[int, int], ...],
         *,
+        dilation: int = 1,
         groups: int = 1,
         bias: bool = False,
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ):
         self.stride = stride[0]
-        self.reach = kernel[0] - sum(padding[0])  # frames that a clip needs for its first output
+        # Frames that a clip needs for its first output.
+        self.reach = (kernel[0] - 1) * dilation + 1 - sum(padding[0])
         self.conv = nnx.Conv(
             inputs,
             outputs,
             kernel,
             stride,
             padding=padding,
+            kernel_dilation=dilation,
             feature_group_count=groups,
             use_bias=bias,
             kernel_init=nnx.initializers.he_normal(),

@@ -1,4 +1,9 @@
-"""A masked transformer encoder over log-mels."""
+"""A masked transformer encoder over log-mels or samples.
+
+Made to be trained from scratch: convolutions before it (Xiao et al., 2021) and between its tokens
+(Chu et al., 2021), scales of its branches that begin near zero (LayerScale; Touvron et al., 2021),
+tokens left out in training (patchout; Koutini et al., 2022).
+"""
 
 import itertools
 from typing import Any
@@ -9,6 +14,8 @@ import numpy as np
 from flax import nnx
 
 from jaxsound.models import masking
+from jaxsound.models.tokens import drop_tokens
+from jaxsound.models.waveform import WaveformStem
 
 Array = jax.Array
 
@@ -47,7 +54,11 @@ def fuses(attention: str, dtype: jnp.dtype, head_width: int) -> bool:
 
 
 class ConvStem(nnx.Module):
-    """Stride-2 convolutions with batch norm, then frequency and channels flattened to tokens."""
+    """Stride-2 convolutions with batch norm, then a projection to tokens.
+
+    A token has all frequencies of its time, or with `grid` one: tokens of a time, low to high,
+    come before those of the next.
+    """
 
     def __init__(
         self,
@@ -55,6 +66,7 @@ class ConvStem(nnx.Module):
         width: int,
         channels: tuple[int, ...],
         *,
+        grid: bool,
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ):
@@ -66,16 +78,23 @@ class ConvStem(nnx.Module):
         self.norms = nnx.List(masking.BatchNorm(c) for c in channels)
         self.stride = 2 ** len(channels)
         bins = -(-features // self.stride)
-        self.project = nnx.Linear(bins * channels[-1], width, dtype=dtype, rngs=rngs)
+        self.bins = bins if grid else 1
+        seen = channels[-1] * (1 if grid else bins)
+        self.project = nnx.Linear(seen, width, dtype=dtype, rngs=rngs)
+
+    def times(self, frames: int) -> int:
+        """Times that tokens stand for, of so many frames."""
+        return -(-frames // self.stride)
 
     def __call__(self, x: Array, length: Array, train: bool) -> tuple[Array, Array]:
-        """`[B, T, M]`, `[B]` -> tokens `[B, ceil(T / stride), D]` and how many are valid."""
+        """`[B, T, M]`, `[B]` -> tokens `[B, ceil(T / stride) * bins, D]`, how many are valid."""
         x = x[..., None]
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x, length = conv(x, length)
             x = nnx.relu(norm(x, length, train=train))
-        batch, tokens = x.shape[:2]
+        batch, tokens = x.shape[0], x.shape[1] * self.bins
         x = self.project(x.reshape(batch * tokens, -1)).reshape(batch, tokens, -1)
+        length = length * self.bins
         return masking.zero_padding(x, length), length
 
 
@@ -84,16 +103,48 @@ class FrameStem(nnx.Module):
 
     def __init__(self, features: int, width: int, frames: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.stride = frames
+        self.bins = 1
         self.project = nnx.Linear(features * frames, width, dtype=dtype, rngs=rngs)
+
+    def times(self, frames: int) -> int:
+        """Times that tokens stand for, of so many frames."""
+        return -(-frames // self.stride)
 
     def __call__(self, x: Array, length: Array, train: bool) -> tuple[Array, Array]:
         """`[B, T, M]`, `[B]` -> tokens `[B, ceil(T / frames), D]` and how many are valid."""
         batch, frames, bins = x.shape
-        tokens = -(-frames // self.stride)
+        tokens = self.times(frames)
         x = jnp.pad(x, ((0, 0), (0, tokens * self.stride - frames), (0, 0)))
         x = self.project(x.reshape(batch, tokens, self.stride * bins))
         length = masking.strided_length(length, self.stride)
         return masking.zero_padding(x, length), length
+
+
+def make_stem(config: Any, features: int, *, rngs: nnx.Rngs) -> ConvStem | FrameStem | WaveformStem:
+    """What makes tokens of a network's input of `features` columns."""
+    dtype, width, channels = jnp.dtype(config.dtype), config.width, tuple(config.stem_channels)
+    if config.stem == "conv":
+        return ConvStem(features, width, channels, grid=config.grid, dtype=dtype, rngs=rngs)
+    if config.stem == "frames":
+        return FrameStem(features, width, config.stem_frames, dtype=dtype, rngs=rngs)
+    factors = tuple(config.stem_factors)
+    return WaveformStem(
+        features, width, channels, factors, config.stem_blocks, dtype=dtype, rngs=rngs
+    )
+
+
+def between(
+    width: int, kernel: int, grid: bool, *, dtype: jnp.dtype, rngs: nnx.Rngs
+) -> masking.Conv:
+    """A depthwise convolution of tokens `[B, times, bins, D]` that tells where they are.
+
+    Its zeros outside a clip tell where that begins and ends (Islam et al., 2020).
+    """
+    size = (kernel, kernel if grid else 1)
+    around = tuple(((k - 1) // 2, k // 2) for k in size)
+    return masking.Conv(
+        width, width, size, (1, 1), around, groups=width, bias=True, dtype=dtype, rngs=rngs
+    )
 
 
 class Block(nnx.Module):
@@ -116,11 +167,18 @@ class Block(nnx.Module):
         self.norm_2 = nnx.LayerNorm(width, dtype=dtype, rngs=rngs)
         self.up = nnx.Linear(width, hidden, dtype=dtype, rngs=rngs)
         self.down = nnx.Linear(hidden, width, dtype=dtype, rngs=rngs)
+        first = config.layer_scale
+        self.scale_1 = nnx.Param(jnp.full(width, first, jnp.float32)) if first else None
+        self.scale_2 = nnx.Param(jnp.full(width, first, jnp.float32)) if first else None
 
     def __call__(self, x: Array, length: Array, train: bool, rngs: nnx.Rngs | None) -> Array:
         """`[B, T, D]`, `[B]` valid tokens -> `[B, T, D]`, zero past `length`."""
-        for branch, norm in ((self._attend, self.norm_1), (self._mlp, self.norm_2)):
+        for branch, norm, scale in (
+            (self._attend, self.norm_1, self.scale_1),
+            (self._mlp, self.norm_2, self.scale_2),
+        ):
             y = branch(x if self.post else norm(x), length)
+            y = y if scale is None else y * scale[...].astype(y.dtype)
             y = masking.dropout(y, self.dropout, train=train, rngs=rngs)
             x = x + masking.drop_path(y, self.drop_path, train=train, rngs=rngs)
             x = norm(x) if self.post else x
@@ -156,24 +214,28 @@ class Transformer(nnx.Module):
         """Builds the encoder.
 
         Args:
-          config: the `model` section (see `jaxsound.keys.MODELS["transformer"]`).
+          config: the `model` section (see `jaxsound.model_keys.MODELS["transformer"]`).
           features: mel bins M.
           classes: C.
-          frames: the longest T the network will see; learned positions have that many tokens.
+          frames: the longest T the network will see; learned positions have that many times.
           rngs: source of initial values.
         """
         dtype, width = jnp.dtype(config.dtype), config.width
-        stem: ConvStem | FrameStem
-        if config.stem == "conv":
-            stem = ConvStem(features, width, tuple(config.stem_channels), dtype=dtype, rngs=rngs)
-        else:
-            stem = FrameStem(features, width, config.stem_frames, dtype=dtype, rngs=rngs)
-        self.stem = stem
-        tokens = -(-frames // stem.stride)
+        self.stem = make_stem(config, features, rngs=rngs)
+        self.bins = self.stem.bins
+        self.grid = config.grid
         normal = nnx.initializers.normal(0.02)
         self.positions = config.positions
         if config.positions == "learned":
-            self.table = nnx.Param(normal(rngs.params(), (tokens, width)))
+            self.table = nnx.Param(normal(rngs.params(), (self.stem.times(frames), width)))
+        if config.grid and config.positions != "none":
+            self.bin_table = nnx.Param(normal(rngs.params(), (self.bins, width)))
+        self.neighbours = (
+            between(width, config.position_kernel, config.grid, dtype=dtype, rngs=rngs)
+            if config.position_kernel
+            else None
+        )
+        self.drops = (config.drop_tokens, config.drop_times, config.drop_bins)
         self.pool = config.pool
         if config.pool == "class_token":
             self.class_token = nnx.Param(normal(rngs.params(), (width,)))
@@ -198,9 +260,12 @@ class Transformer(nnx.Module):
         """Normalised features `[B, T, M]`, valid frames `[B]` -> logits `[B, C]` float32."""
         x = masking.zero_padding(x, length).astype(self.dtype)
         x, length = self.stem(x, length, train)
-        x = self._add_positions(x)
+        x = self._add_positions(x, length)
         x = masking.zero_padding(nnx.relu(x) if self.stem_activation == "relu" else x, length)
         x = masking.dropout(x, self.dropout, train=train, rngs=rngs)
+        if train and any(self.drops):
+            assert rngs is not None, "leaving tokens out needs rngs"
+            x, length = drop_tokens(rngs.dropout(), x, length, self.bins, *self.drops)
         if self.pool == "class_token":
             token = jnp.broadcast_to(self.class_token[...], (x.shape[0], 1, x.shape[2]))
             x, length = jnp.concatenate([token.astype(x.dtype), x], 1), length + 1
@@ -212,15 +277,21 @@ class Transformer(nnx.Module):
             x = nnx.relu(layer(x))
         return self.head(x)
 
-    def _add_positions(self, x: Array) -> Array:
-        tokens, width = x.shape[1:]
+    def _add_positions(self, x: Array, length: Array) -> Array:
+        batch, tokens, width = x.shape
+        times = tokens // self.bins
+        x = x.reshape(batch, times, self.bins, width)
+        if self.neighbours is not None:
+            x = x + self.neighbours(x, length // self.bins)[0]
         if self.positions == "sinusoidal":
-            return x + sinusoids(tokens, width).astype(x.dtype)
+            x = x + sinusoids(times, width)[:, None].astype(x.dtype)
         if self.positions == "learned":
-            if tokens > len(self.table):
-                raise ValueError(f"{tokens} tokens, but learned positions for {len(self.table)}")
-            return x + self.table[:tokens].astype(x.dtype)
-        return x
+            if times > len(self.table):
+                raise ValueError(f"{times} times, but learned positions for {len(self.table)}")
+            x = x + self.table[:times][:, None].astype(x.dtype)
+        if self.grid and self.positions != "none":
+            x = x + self.bin_table[...].astype(x.dtype)
+        return x.reshape(batch, tokens, width)
 
     def _pool(self, x: Array, length: Array) -> Array:
         if self.pool == "class_token":

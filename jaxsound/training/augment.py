@@ -169,7 +169,13 @@ def crop_bins(key: Array, features: Array, scale: Array, bins: int) -> tuple[Arr
 
 
 def augment(
-    config: Any, key: Array, features: Array, length: Array, label: Array, scale: Array
+    config: Any,
+    key: Array,
+    features: Array,
+    length: Array,
+    label: Array,
+    scale: Array,
+    mixing: Array | None = None,
 ) -> tuple[Array, Array, Array]:
     """Everything that the `augment` section asks for, in the order of this function.
 
@@ -180,6 +186,7 @@ def augment(
       length: `[B]` int32.
       label: `[B, C]` float32.
       scale: `[M]`, or `[B, 1, M]`, what the features were divided by.
+      mixing: whether clips are mixed at this step; None for always.
 
     Returns:
       features, length, label.
@@ -191,12 +198,18 @@ def augment(
         features = time_roll(roll_key, features, length)
     if config.gain_db:
         features = gain(gain_key, features, length, scale, config.gain_db)
+    alone = (features, length, label)
     if config.mixup:
         features, length, label = mixup(mix_key, features, length, label, config.mixup)
     for axis, chance in ((1, config.time_mix), (2, config.freq_mix)):
         if chance:
             band_key = jax.random.fold_in(jax.random.fold_in(key, MIX_STREAM), axis)
             features, label = band_mix(band_key, features, length, label, chance, axis)
+    if mixing is not None:
+        mixed = (features, length, label)
+        features, length, label = (
+            jnp.where(mixing, a, b) for a, b in zip(mixed, alone, strict=True)
+        )
     features = spec_augment(
         mask_key,
         features,

@@ -126,7 +126,7 @@ def a_weighting(sample_rate: int, window: int) -> np.ndarray:
 
 
 def between_class(
-    keys: Array, sound: Array, length: Array, label: Array, level: Array, chance: float
+    keys: Array, sound: Array, length: Array, label: Array, level: Array, chance: float | Array
 ) -> tuple[Array, Array, Array]:
     """Between-class learning (Tokozume et al., 2018): mixes clips of different classes.
 
@@ -139,14 +139,15 @@ def between_class(
       keys: `[B]`, a key for each clip.
       sound: `[B, N]`.
       length: `[B]`.
-      label: `[B, C]`, one class each.
+      label: `[B, C]`, one class each, or soft: then the class that it is most of.
       level: `[B]` dB, as of `loudness`.
       chance: of being mixed; a clip whose class all others share stays as it is.
 
     Returns:
       sound, length (that of the longer clip) and label.
     """
-    differs = label @ label.T == 0
+    most = label.argmax(-1)  # of a soft label too
+    differs = most[:, None] != most[None, :]
 
     def draw(key: Array, allowed: Array) -> tuple[Array, Array, Array]:
         choice_key, other_key, ratio_key = jax.random.split(key, 3)

@@ -18,7 +18,7 @@ from jaxsound.training import augment_sound, losses
 
 Array = jax.Array
 Batch = dict[str, Array]
-Hear = Callable[[Array, Batch], tuple[Array, Array, Array]]
+Hear = Callable[..., tuple[Array, Array, Array]]
 SOUND_STREAM = 0x736F756E  # far from the small numbers that splitting a key uses
 _FULL_SCALE = 1 / 32768
 
@@ -76,10 +76,11 @@ def make_hearing(
     classes: int,
     by_device: Callable[[Callable[..., Any]], Callable[..., Any]] = _together,
 ) -> Hear:
-    """A pure `(key, batch) -> (features [B, T, M], frames [B], labels [B, C])`.
+    """A pure `(key, batch, mixing=None) -> (features [B, T, M], frames [B], labels [B, C])`.
 
     What the `augment` section asks for in sound is done in the order of this function; a batch's
-    `plain` examples are only cut.
+    `plain` examples are only cut. `mixing` says whether clips are mixed at this step; None for
+    always.
 
     Args:
       config: the `augment` section.
@@ -139,16 +140,16 @@ def make_hearing(
         filters = (passed,) if config.equaliser_db or config.low_pass else ()
         return features_of(heard, length, *filters)
 
-    def hear(key: Array, batch: Batch) -> tuple[Array, Array, Array]:
+    def hear(key: Array, batch: Batch, mixing: Array | None = None) -> tuple[Array, Array, Array]:
         sound, length = crops(batch, window(config, size)), batch["length"]
         label = losses.soft_labels(batch["label"], classes)
         plain = batch.get("plain", jnp.zeros(len(length), bool))
         keys = jax.random.split(jax.random.fold_in(key, SOUND_STREAM), (3, len(length)))
         sound, length, level = by_device(jax.vmap(alone))(keys[0], sound, length, plain)
         if config.between_class:
-            mixed = augment_sound.between_class(
-                keys[1], sound, length, label, level, config.between_class
-            )
+            chance = config.between_class
+            chance = chance if mixing is None else jnp.where(mixing, chance, 0.0)
+            mixed = augment_sound.between_class(keys[1], sound, length, label, level, chance)
             sound = jnp.where(plain[:, None], sound, mixed[0])
             length = jnp.where(plain, length, mixed[1])
             label = jnp.where(plain[:, None], label, mixed[2])

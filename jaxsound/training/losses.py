@@ -38,3 +38,14 @@ def class_weights(kind: str, labels: np.ndarray, classes: int) -> np.ndarray:
     count = np.bincount(labels, minlength=classes)
     weight = len(labels) / (classes * np.maximum(count, 1))
     return np.where(count > 0, weight, 0).astype(np.float32)
+
+
+def log_shares(balanced: Array) -> Array:
+    """Logarithms `[C]` of the classes' shares of the clips that have these balanced weights `[C]`.
+
+    Added to the logits in training, times a factor of about 1, they leave a network that judges
+    all classes alike: Menon et al. 2021, "Long-tail learning via logit adjustment", equation 10.
+    A class without clips, of weight 0, counts as the rarest of the others.
+    """
+    most = jnp.where(balanced > 0, balanced, balanced.max())
+    return -jnp.log(len(balanced) * most)

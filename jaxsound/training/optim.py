@@ -6,8 +6,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from optax import contrib
+
+from jaxsound.training import finetune
 
 ONE_CYCLE_START = 25.0  # peak_lr over the first learning rate, as in PyTorch
+MUON_RMS = 0.2  # of an update before the learning rate, like AdamW's (Liu et al., 2025)
 
 
 def schedule(config: Any, steps: int, steps_per_epoch: int) -> optax.Schedule:
@@ -56,9 +60,11 @@ def decays(params: Any) -> Any:
 def make_optimizer(config: Any, steps: int, steps_per_epoch: int) -> optax.GradientTransformation:
     """The optimiser for `steps` updates, with clipping by global norm.
 
-    "adamw" decouples weight decay from the gradient (Loshchilov and Hutter, 2019); "adam" and
-    "sgd", with Nesterov's momentum, add it to the clipped gradient, as PyTorch's do. Unlike
-    there, no optimiser decays biases, scales and tokens.
+    "adamw" decouples weight decay from the gradient (Loshchilov and Hutter, 2019), and so do "lion"
+    (Chen et al., 2023), which wants a third to a tenth of its learning rate, as many times its
+    decay, and 0.99 for `b2`, and "muon" (see `muon`); "adam" and "sgd", with Nesterov's momentum,
+    add it to the clipped gradient, as PyTorch's do. Unlike there, no optimiser decays biases,
+    scales and tokens.
     """
     rate = schedule(config, steps, steps_per_epoch)
     if config.name == "adamw":
@@ -67,6 +73,11 @@ def make_optimizer(config: Any, steps: int, steps_per_epoch: int) -> optax.Gradi
                 rate, b1=config.b1, b2=config.b2, weight_decay=config.weight_decay, mask=decays
             )
         ]
+    elif config.name == "lion":
+        decay = config.weight_decay
+        chain = [optax.lion(rate, b1=config.b1, b2=config.b2, weight_decay=decay, mask=decays)]
+    elif config.name == "muon":
+        chain = [muon(config, rate)]
     else:
         inner = (
             optax.adam(rate, b1=config.b1, b2=config.b2)
@@ -77,3 +88,53 @@ def make_optimizer(config: Any, steps: int, steps_per_epoch: int) -> optax.Gradi
     if config.clip_norm:
         chain.insert(0, optax.clip_by_global_norm(config.clip_norm))
     return chain[0] if len(chain) == 1 else optax.chain(*chain)
+
+
+def orthogonalised(params: Any) -> Any:
+    """Which parameters Muon takes: a tree of bool.
+
+    Kernels of more than one input, except the classifier's, as its author advises: a first
+    convolution, depthwise ones, tables of positions and all vectors are left to AdamW.
+    """
+    leaves, tree = jax.tree.flatten(params)
+    taken = [
+        name.endswith("kernel") and not name.startswith("head") and leaf.shape[-2] > 1
+        for name, leaf in zip(finetune.names(params), leaves, strict=True)
+    ]
+    return jax.tree.unflatten(tree, taken)
+
+
+def muon(config: Any, rate: optax.Schedule) -> optax.GradientTransformation:
+    """Muon (Jordan et al., 2024) for matrices and kernels, AdamW for the rest.
+
+    A kernel is a matrix of all that meets an output, and the outputs. Updates are scaled to the
+    size of AdamW's (Liu et al., 2025), so that learning rate and decay mean the same for both.
+
+    Args:
+      config: the `optimizer` section: `momentum` is Muon's, `b1` and `b2` are AdamW's.
+      rate: the learning rate.
+    """
+
+    def matrices(updates: Any) -> Any:
+        return jax.tree.map(
+            lambda x: contrib.MuonDimensionNumbers(tuple(range(x.ndim - 1)), x.ndim - 1), updates
+        )
+
+    def sized(updates: Any, _: Any) -> Any:
+        return jax.tree.map(
+            lambda x: x * MUON_RMS * math.sqrt(max(x.size // x.shape[-1], x.shape[-1])), updates
+        )
+
+    decay = config.weight_decay
+    orthogonal = optax.chain(
+        contrib.scale_by_muon(beta=config.momentum, weight_dimension_numbers=matrices),
+        optax.stateless(sized),
+        optax.add_decayed_weights(decay),
+        optax.scale_by_learning_rate(rate),
+    )
+    rest = optax.adamw(rate, b1=config.b1, b2=config.b2, weight_decay=decay, mask=decays)
+
+    def labels(params: Any) -> Any:
+        return jax.tree.map(lambda m: "muon" if m else "adamw", orthogonalised(params))
+
+    return optax.partition({"muon": orthogonal, "adamw": rest}, labels)

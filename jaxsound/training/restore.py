@@ -38,6 +38,7 @@ class Trained:
     frames: int  # longest stretch of a clip that it is given
     network: Network
     state: TrainState  # with the weights that the run tested, and nothing of the optimiser's
+    folds: tuple[int, ...] = ()  # the test fold that it was trained for
 
     @property
     def params(self) -> Any:
@@ -108,7 +109,7 @@ def restore(directory: str | Path) -> Trained:
         raise UserError(f"{directory / str(step)}: the checkpoint is damaged: {fault}")
     about, raw = _read(directory, step)
     try:
-        config = _config(about["config"])
+        config = config_of(about["config"])
         names, features = tuple(about["class_names"]), int(about["features"])
         if len(about["folds"]) > 1:
             raise UserError(f"{directory}: several folds side by side; name the fold_k of one")
@@ -120,7 +121,8 @@ def restore(directory: str | Path) -> Trained:
         raise UserError(
             f"{directory / str(step)}: not a checkpoint of this version's making ({line})"
         ) from error
-    return Trained(config, names, frontend, step, frames, network, state)
+    tested = tuple(int(fold) for fold in about["folds"])
+    return Trained(config, names, frontend, step, frames, network, state, tested)
 
 
 def _newest(directory: Path) -> int:
@@ -163,7 +165,7 @@ def _read(directory: Path, step: int) -> tuple[dict[str, Any], dict[str, Any]]:
     return about, raw
 
 
-def _config(saved: Mapping[str, Any]) -> ml_collections.ConfigDict:
+def config_of(saved: Mapping[str, Any]) -> ml_collections.ConfigDict:
     """The run's configuration; keys that its version did not have yet are at their defaults."""
     config = default_config(saved["model"]["name"])
     with config.ignore_type():

@@ -35,7 +35,7 @@ class TrainState:
     ema: Any  # averaged parameters; None without averaging
     mean: Array  # [M] normalisation, from the training split
     std: Array  # [M]
-    class_weight: Array  # [C]
+    class_weight: Array  # [C]; logit adjustment takes the classes' shares of the balanced ones
     selection: Any = None  # what validation showed, where an option asks for it (`selection.py`)
 
 

@@ -43,7 +43,8 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     config: Any,
     frames: int,
-    hear: Callable[[Array, Batch], tuple[Array, Array, Array]] | None = None,
+    hear: Callable[..., tuple[Array, Array, Array]] | None = None,
+    mixing_steps: int | None = None,
 ) -> Callable[[TrainState, Batch, Array], tuple[TrainState, Metrics]]:
     """A pure `(state, batch, key) -> (state, metrics)`, not yet jitted.
 
@@ -57,20 +58,32 @@ def make_train_step(
       frames: T of a training batch.
       hear: makes features, their lengths and labels of a batch of samples; None where batches
         hold features.
+      mixing_steps: the first so many steps mix clips; None for all.
 
     The metrics' `finite` says whether loss and gradient are; where they are not and `nonfinite` is
     "skip", the state stays as it was but for the number of the step.
     """
     parts = config.optimizer.accumulate
+    weighted = config.loss.unverified_weight < 1
 
     def loss_of(params: Any, stats: Any, part: Batch, weight: Array, key: Array) -> Any:
         params = finetune.hold(config.pretrained, params)
         logits, stats = network.apply(
             params, stats, part["features"], part["length"], train=True, key=key
         )
-        target = losses.soft_labels(part["label"], network.classes, config.loss.label_smoothing)
-        loss = losses.weighted_mean(losses.cross_entropy(logits, target), weight @ target.T)
         correct = logits.argmax(-1) == part["label"].argmax(-1)
+        label = part["label"]
+        share: Array | float = 1.0  # of a whole example that it counts
+        if weighted:
+            share = label.sum(-1)
+            label = label / jnp.maximum(share, 1e-9)[:, None]
+        if config.loss.logit_adjustment:
+            logits += config.loss.logit_adjustment * losses.log_shares(weight)
+            weight = jnp.ones_like(weight)
+        target = losses.soft_labels(label, network.classes, config.loss.label_smoothing)
+        loss = losses.weighted_mean(
+            losses.cross_entropy(logits, target), share * (weight @ target.T)
+        )
         return loss, (stats, correct.astype(jnp.float32).mean())
 
     def gradients(state: TrainState, batch: Batch, key: Array) -> Any:
@@ -95,18 +108,25 @@ def make_train_step(
         return stats, jax.tree.map(lambda x: x / parts, total)
 
     def prepare(state: TrainState, batch: Batch, key: Array) -> Batch:
-        """Normalised, cropped in frequency and augmented."""
+        """Normalised, cropped in frequency and augmented.
+
+        A clip's weight goes with its label, as the label's sum, through whatever mixes clips.
+        """
+        mixing = None if mixing_steps is None else state.step < mixing_steps
+        if weighted:
+            label = losses.soft_labels(batch["label"], network.classes)
+            batch = batch | {"label": label * batch["weight"][:, None]}
         if hear is None:
             features, length = gather(batch, frames), batch["length"]
             label = losses.soft_labels(batch["label"], network.classes)
         else:
-            features, length, label = hear(key, batch)
+            features, length, label = hear(key, batch, mixing)
         scale = state.std
         features = normalise(features, length, state.mean, scale)
         if network.features < features.shape[-1]:
             features, scale = crop_bins(key, features, scale, network.features)
         plain = {"features": features, "length": length, "label": label}
-        found = augment(config.augment, key, features, length, label, scale)
+        found = augment(config.augment, key, features, length, label, scale, mixing)
         augmented = dict(zip(plain, found, strict=True))
         if "plain" not in batch:
             return augmented

@@ -85,10 +85,11 @@ def check(directory: Path, config: ml_collections.ConfigDict) -> None:
 
 
 def _default(key: str, model: str) -> Any:
-    """Of a key that a record lacks."""
+    """Of a key that a record lacks, as JSON has it."""
     section, _, name = key.rpartition(".")
     keys = MODELS[model] | MODEL_COMMON if section == "model" else SECTIONS.get(section, TOP)
-    return keys[name].default if name in keys else None
+    value = keys[name].default if name in keys else None
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _not_extended(before: int, config: ml_collections.ConfigDict) -> str:

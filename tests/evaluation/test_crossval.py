@@ -153,6 +153,17 @@ def test_the_files_are_json_that_every_reader_reads(tmp_path: Path) -> None:
     assert json.loads(text, parse_constant=refuse)["extra"]["validation"] == {"loss": None}
 
 
+def test_a_fold_of_a_version_with_fewer_figures_is_gathered(tmp_path: Path) -> None:
+    whole = run(tmp_path, make_fold(1), make_fold(2))
+    path = tmp_path / "fold_1.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    del record["brier"], record["ece"]
+    path.write_text(json.dumps(record), encoding="utf-8")
+    result = crossval.gather(tmp_path, [1, 2], {})
+    assert result["brier"] == whole["brier"]
+    assert [fold["brier"] for fold in result["folds"]] == [None, whole["folds"][1]["brier"]]
+
+
 def test_a_missing_fold_is_named(tmp_path: Path) -> None:
     crossval.write_fold(tmp_path, make_fold(1))
     with pytest.raises(UserError, match=r"fold_2\.json is missing"):

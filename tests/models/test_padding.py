@@ -38,6 +38,19 @@ VARIANTS: list[dict[str, Any]] = [
     {"name": "transformer", "remat": True, "stem": "conv", "positions": "rotary"},
     {"name": "transformer", "stem": "frames", "norm": "post", "activation": "relu"},
     {"name": "transformer", "stem_activation": "relu", "hidden": (16,)},
+    {
+        **{"name": "transformer", "grid": True, "position_kernel": 3, "layer_scale": 0.1},
+        **{"drop_tokens": 0.3, "drop_times": 0.2, "drop_bins": 0.4, "pool": "class_token"},
+    },
+    {
+        **{"name": "transformer", "grid": True, "positions": "learned", "pool": "attention"},
+        **{"drop_times": 0.5, "remat": True},
+    },
+    {
+        **{"name": "transformer", "stem": "frames", "stem_frames": 1, "positions": "none"},
+        **{"position_kernel": 4, "drop_tokens": 0.5},
+    },
+    {"name": "transformer", "stem": "waveform", "stem_blocks": 2, "drop_tokens": 0.2},
     {"name": "cnn", "pool": "mean_max", "stem_stride": 2},
     {"name": "cnn", "pool": "mean", "stem_stride": 3, "stem_kernel": 4, "residual": False},
     {"name": "cnn", "remat": True},
@@ -45,6 +58,8 @@ VARIANTS: list[dict[str, Any]] = [
     {"name": "stack", "layers": STACK_1D, "dims": 1},
     {"name": "resnet", "depth": 18},
     {"name": "resnet", "depth": 50, "stem_stride": 3, "stem_pool": False, "remat": True},
+    {"name": "cp_resnet", "remat": True},
+    {"name": "cp_resnet", "frequency_aware": False, "squeeze": 0.0, "pool": "mean"},
     {"name": "efficientnet", "remat": True},
     {"name": "efficientnet", "padding": "end"},
     {"name": "ast", "remat": True, "lora_rank": 2},
@@ -65,6 +80,7 @@ def few_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 SMALL = {
     "cnn": {"channels": (8, 12, 16)},
+    "cp_resnet": {"channels": (8, 12), "blocks": (2, 1), "rho": 3, "pools": (1, 2)},
     "transformer": {"width": 32, "depth": 2, "stem_channels": (4, 8, 8)},
     "htsat": {
         "width": 8,

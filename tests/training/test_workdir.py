@@ -40,6 +40,24 @@ def test_another_experiment_is_refused_by_key_and_both_values(
         workdir.check(tmp_path, config)
 
 
+@pytest.mark.parametrize("model", ["transformer", "cp_resnet", "stack"])
+def test_a_run_of_a_version_with_fewer_keys_goes_on(
+    tiny_store: Store, tmp_path: Path, model: str
+) -> None:
+    config = default_config(model)
+    workdir.claim(tmp_path, config, tiny_store)
+    path = tmp_path / "config.json"
+    whole = json.loads(path.read_text())
+    sections = [whole["config"][name] for name in ("data", "loss", "model", "pretrained")]
+    for section in (whole["config"], *sections):
+        for key in [key for key, value in section.items() if not isinstance(value, dict)]:
+            if key != "name":
+                kept = section.pop(key)
+                path.write_text(json.dumps(whole))
+                workdir.check(tmp_path, config)
+                section[key] = kept
+
+
 def test_other_clips_are_refused_and_copies_are_not(tiny_store: Store, tmp_path: Path) -> None:
     config = default_config("cnn")
     workdir.claim(tmp_path, config, tiny_store)
