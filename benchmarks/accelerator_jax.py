@@ -59,9 +59,9 @@ class Trainer:
         self.optimizer = optim.make_optimizer(config.optimizer, steps * config.epochs, steps)
         self.network, params, _ = self._build(key=jax.random.key(0))
         self.parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
-        self.train = self.placement.jit_train(
-            step.make_train_step(self.network, self.optimizer, config, frames)
-        )
+        one_step = step.make_train_step(self.network, self.optimizer, config, frames)
+        self.train = self.placement.jit_train(one_step)
+        self.train_several = self.placement.jit_train(one_step, several=True)
         self.evaluate = self.placement.jit_eval(step.make_eval_step(self.network, frames))
 
     def begin(self, statistics: list[tuple[np.ndarray, np.ndarray]]) -> tuple[Any, Any]:
@@ -86,12 +86,9 @@ class Trainer:
         """Several steps to a call, on batches with a leading axis of steps."""
 
         def run(first: Any, batches: Any, frames: Any, key: Any) -> Any:
-            def body(carry: Any, batch: Any) -> Any:
-                return self.train(carry, batch | {"frames": frames}, key)
+            return self.train_several(first, batches | {"frames": frames}, key)
 
-            return jax.lax.scan(body, first, batches)
-
-        return jax.jit(run, donate_argnums=0)
+        return run
 
 
 def one_step(task: recipe.Task, details: Details) -> Run:
