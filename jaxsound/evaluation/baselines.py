@@ -30,21 +30,22 @@ from jaxsound.training import workdir
 BANDS = 8  # of neighbouring columns of the features
 STRENGTH = 1.0  # C of scikit-learn: inverse of the penalty on squared weights
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment whose folds are used.")
-JSON = flags.DEFINE_string("json", None, "Where the figures go as JSON.")
-
 
 def main(argv: list[str]) -> int:
     """Measures the baselines of what the command line names; returns the exit status."""
+    # Only now: who imports this module may have flags of these names.
+    config_flags.DEFINE_config_file("config", None, "The experiment whose folds are used.")
+    output = flags.DEFINE_string("json", None, "Where the figures go as JSON.")
     app.define_help_flags()
     logging.set_verbosity(logging.ERROR)
     try:
         with in_one_line(argv):
             flags.FLAGS(argv)
-        validate(CONFIG.value)
-        result = measure(CONFIG.value, prepare_store(CONFIG.value))
-        if JSON.value:
-            files.write(Path(JSON.value), files.to_json(result))
+        config = flags.FLAGS.config
+        validate(config)
+        result = measure(config, prepare_store(config))
+        if output.value:
+            files.write(Path(output.value), files.to_json(result))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
