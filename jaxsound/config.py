@@ -132,6 +132,15 @@ def frontend_config(config: ml_collections.ConfigDict) -> FrontendConfig:
         raise UserError(f"config: {error}") from None
 
 
+def follows_validation(config: ml_collections.ConfigDict) -> bool:
+    """Whether training follows the validation split: its length, its rate or its weights."""
+    return (
+        config.select == "best"
+        or config.early_stopping > 0
+        or config.optimizer.schedule == "plateau"
+    )
+
+
 def stored_frontends(config: ml_collections.ConfigDict) -> list[FrontendConfig]:
     """What a run's stores keep: features, and where training hears sound, samples as well."""
     features = frontend_config(config)

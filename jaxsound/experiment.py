@@ -14,12 +14,13 @@ import ml_collections
 import numpy as np
 import optax
 
-from jaxsound.config import frontend_config
+from jaxsound.config import follows_validation, frontend_config
 from jaxsound.data import folds
 from jaxsound.errors import UserError
 from jaxsound.evaluation.evaluators import Classification, Predictions
 from jaxsound.features.store import Store
 from jaxsound.input import pipeline, teacher
+from jaxsound.job import stopping
 from jaxsound.pretrained.weights import begun
 from jaxsound.training import (
     finetune,
@@ -31,7 +32,6 @@ from jaxsound.training import (
     sharding,
     state,
     step,
-    stopping,
 )
 
 STEPS_PER_CALL = 8  # on accelerators, where starting a call may take longer than a small step
@@ -80,7 +80,7 @@ def make_experiment(
     pad, _ = input_shape(config, longest)
     crop = _frames(config, config.data.crop_seconds or config.data.pad_seconds, longest)
     for fold, split in splits.items():
-        if selection.needed(config) and not len(split.validation):
+        if follows_validation(config) and not len(split.validation):
             raise UserError(
                 f"config.data.validation={config.data.validation}: leaves fold {fold} without "
                 "validation clips, which training is to follow; hold out more"
@@ -232,7 +232,7 @@ def initial_state(experiment: Experiment, fold: int) -> state.TrainState:
     new = state.create_state(
         params, stats, experiment.optimizer, mean=mean, std=std, class_weight=weight, ema=ema
     )
-    return selection.begin(config, new)
+    return selection.begin(config, new) if follows_validation(config) else new
 
 
 def train_iterator(experiment: Experiment, fold: int) -> Any:

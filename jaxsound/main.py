@@ -14,7 +14,7 @@ from jaxsound.cache import cache_root, keep_programs
 from jaxsound.config import in_one_line, validate
 from jaxsound.errors import UserError
 from jaxsound.evaluation.crossval import format_table
-from jaxsound.training import hosts, mirror, stopping
+from jaxsound.job import hosts, mirror, stopping
 
 CONFIG = config_flags.DEFINE_config_file(
     "config",

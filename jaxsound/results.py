@@ -11,7 +11,7 @@ from jaxsound.evaluation import crossval, curves, images, report
 from jaxsound.evaluation.evaluators import Predictions
 from jaxsound.experiment import Experiment
 from jaxsound.features.store import Store
-from jaxsound.training import workdir
+from jaxsound.job import workdir
 from jaxsound.training.writer import METRICS_FILE, make_writer
 
 

@@ -29,9 +29,10 @@ from jaxsound.experiment import (
     train_iterator,
 )
 from jaxsound.input.stores import prepare_store
+from jaxsound.job import hosts, stopping, workdir
 from jaxsound.pretrained import files
 from jaxsound.results import finish, fold_result, weights_tested
-from jaxsound.training import hosts, selection, state, stopping, wandb_writer, workdir
+from jaxsound.training import selection, state, wandb_writer
 from jaxsound.training.checkpoint import Checkpoints
 from jaxsound.training.profiling import Profile
 from jaxsound.training.progress import Progress

@@ -7,7 +7,7 @@ import pytest
 
 from jaxsound.config import default_config
 from jaxsound.experiment import side_by_side
-from jaxsound.training import workdir
+from jaxsound.job import workdir
 
 
 @pytest.mark.parametrize(

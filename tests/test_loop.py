@@ -24,7 +24,8 @@ from jaxsound.experiment import (
     train_iterator,
 )
 from jaxsound.features.store import Store
-from jaxsound.training import progress, workdir
+from jaxsound.job import workdir
+from jaxsound.training import progress
 from jaxsound.training.checkpoint import Checkpoints
 from jaxsound.training.writer import METRICS_FILE
 from tests import tiny

@@ -18,7 +18,7 @@ import jaxsound
 from jaxsound import places
 from jaxsound.cache import cache_root
 from jaxsound.errors import UserError
-from jaxsound.training import mirror
+from jaxsound.job import mirror
 
 ROOT = Path(jaxsound.__file__).parents[1]
 

@@ -25,7 +25,7 @@ from jaxsound.evaluation import files
 from jaxsound.evaluation.crossval import percent
 from jaxsound.features.store import Store
 from jaxsound.input.stores import prepare_store
-from jaxsound.training import workdir
+from jaxsound.job import workdir
 
 BANDS = 8  # of neighbouring columns of the features
 STRENGTH = 1.0  # C of scikit-learn: inverse of the penalty on squared weights

@@ -16,7 +16,7 @@ from typing import Any
 
 from jaxsound.errors import UserError
 from jaxsound.evaluation import crossval, report
-from jaxsound.training import workdir
+from jaxsound.job import workdir
 
 
 def main(argv: list[str]) -> int:

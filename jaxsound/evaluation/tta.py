@@ -26,7 +26,7 @@ from jaxsound.evaluation import crossval, ensemble, files, report
 from jaxsound.evaluation.crossval import percent
 from jaxsound.input import finished
 from jaxsound.input.finished import Finished
-from jaxsound.training import workdir
+from jaxsound.job import workdir
 from jaxsound.training.restore import Trained
 
 

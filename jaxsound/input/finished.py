@@ -14,7 +14,7 @@ from jaxsound.data.folds import split as split_of
 from jaxsound.errors import UserError
 from jaxsound.features.store import Store
 from jaxsound.input.stores import prepare_store
-from jaxsound.training import workdir
+from jaxsound.job import workdir
 from jaxsound.training.restore import Trained, config_of, restore
 
 

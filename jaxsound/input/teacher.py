@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from scipy import special
 
+from jaxsound.config import follows_validation
 from jaxsound.data.folds import Split
 from jaxsound.errors import UserError
 from jaxsound.features.store import Store
 from jaxsound.input import finished
-from jaxsound.training import selection
 
 
 def soft_targets(
@@ -56,7 +56,7 @@ def _of_fold(config: Any, run: finished.Finished, fold: int, split: Split) -> np
     learnt = np.concatenate([known.train, known.validation])
     if np.isin(split.test, learnt).any():
         raise _refusal(run.directory, f"was trained on test clips of fold {fold}")
-    if selection.needed(config) and np.isin(split.validation, known.train).any():
+    if follows_validation(config) and np.isin(split.validation, known.train).any():
         why = f"was trained on validation clips of fold {fold}, which this run is to follow"
         raise _refusal(run.directory, f"{why}; give both the same seed and data.validation")
     said = finished.logits(run.model(fold), finished.frames_of(run.store, split.train))

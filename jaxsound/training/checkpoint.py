@@ -15,7 +15,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from jaxsound.errors import UserError
-from jaxsound.training import hosts, integrity
+from jaxsound.job import hosts, integrity
 from jaxsound.training.state import TrainState
 
 _NONE, _FAILED = -1, -2  # what stands for a step where there is none

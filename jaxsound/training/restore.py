@@ -17,7 +17,7 @@ import orbax.checkpoint as ocp
 from jaxsound.config import default_config, frontend_config
 from jaxsound.errors import UserError
 from jaxsound.features.frontend import FrontendConfig
-from jaxsound.training import integrity
+from jaxsound.job import integrity
 from jaxsound.training.state import Network, TrainState, plan_network
 from jaxsound.training.step import make_eval_step
 

@@ -31,19 +31,8 @@ class Selection:
     stats: Any  # BatchNorm's running statistics with them
 
 
-def needed(config: Any) -> bool:
-    """Whether the configuration has training follow the validation split."""
-    return (
-        config.select == "best"
-        or config.early_stopping > 0
-        or config.optimizer.schedule == "plateau"
-    )
-
-
 def begin(config: Any, state: TrainState) -> TrainState:
-    """The state before the first step, with a `Selection` if one is needed."""
-    if not needed(config):
-        return state
+    """The state before the first step, with a `Selection`."""
     keep = config.select == "best"
     worst = jnp.inf if config.monitor == "loss" else -jnp.inf
     zero = jnp.zeros((), jnp.int32)

@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxsound.errors import UserError
-from jaxsound.training import hosts
+from jaxsound.job import hosts
 from jaxsound.training.step import Batch
 
 

@@ -15,7 +15,7 @@ from jaxsound.evaluation import crossval
 from jaxsound.experiment import input_shape
 from jaxsound.input import finished
 from jaxsound.input.stores import prepare_store
-from jaxsound.training import workdir
+from jaxsound.job import workdir
 from jaxsound.training.checkpoint import Checkpoints
 from tests.serving.conftest import NAMES, RATE, sound, trained
 

@@ -174,6 +174,14 @@ def test_a_fold_s_state_does_not_see_its_test_or_validation_clips(tiny_store: St
     jax.tree.map(np.testing.assert_array_equal, before, after)
 
 
+@pytest.mark.parametrize("changes", [{}, {"select": "best"}, {"early_stopping": 1}])
+def test_only_a_run_that_follows_validation_remembers_it(
+    tiny_store: Store, changes: dict[str, Any]
+) -> None:
+    found = initial_state(experiment_of(small_config(**changes), tiny_store), 2)
+    assert (found.selection is not None) == bool(changes)
+
+
 def test_accumulated_gradients_equal_one_batch_without_batch_norm(tiny_store: Store) -> None:
     plain = {"model.stem": "frames", "model.dropout": 0.0, "model.drop_path": 0.0}
     found = [

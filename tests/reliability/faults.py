@@ -42,7 +42,8 @@ from jaxsound.experiment import (
     make_experiment,
     train_iterator,
 )
-from jaxsound.training import progress, workdir
+from jaxsound.job import workdir
+from jaxsound.training import progress
 from jaxsound.training.checkpoint import Checkpoints
 from tests import tiny
 from tests.reliability.disks import Disks

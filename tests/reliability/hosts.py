@@ -215,7 +215,7 @@ class Checks:
 
     def one_of_each(self, workdir: Path, what: str) -> None:
         """One whole checkpoint of each step, and one file of curves."""
-        from jaxsound.training import integrity
+        from jaxsound.job import integrity
 
         for path in workdir.glob("fold_*/checkpoints/*"):
             fault = integrity.fault(path) if path.name.isdecimal() else "it is not a checkpoint"

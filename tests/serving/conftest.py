@@ -12,8 +12,9 @@ import pytest
 
 from jaxsound.config import default_config, frontend_config
 from jaxsound.experiment import input_shape
+from jaxsound.job import workdir
 from jaxsound.serving.classifier import Classifier
-from jaxsound.training import state, workdir
+from jaxsound.training import state
 from jaxsound.training.checkpoint import Checkpoints
 from jaxsound.training.restore import Trained
 

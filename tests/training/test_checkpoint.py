@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jaxsound.errors import UserError
-from jaxsound.training import integrity
+from jaxsound.job import integrity
 from jaxsound.training.checkpoint import Checkpoints
 from jaxsound.training.state import TrainState
 

@@ -20,7 +20,7 @@ from jaxsound.experiment import (
     train_iterator,
 )
 from jaxsound.features.store import Store
-from jaxsound.training import workdir
+from jaxsound.job import workdir
 from jaxsound.training.checkpoint import Checkpoints
 from tests import tiny
 

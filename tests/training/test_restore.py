@@ -15,7 +15,8 @@ from jaxsound.data import folds
 from jaxsound.errors import UserError
 from jaxsound.experiment import evaluator, initial_state, make_experiment
 from jaxsound.features.store import Store
-from jaxsound.training import integrity, selection, workdir
+from jaxsound.job import integrity, workdir
+from jaxsound.training import selection
 from jaxsound.training.checkpoint import Checkpoints
 from jaxsound.training.restore import Trained, restore
 

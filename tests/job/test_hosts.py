@@ -9,7 +9,7 @@ import jax
 import pytest
 
 from jaxsound.errors import UserError
-from jaxsound.training import hosts, relay
+from jaxsound.job import hosts, relay
 
 NAMES = ("JAXSOUND_COORDINATOR", "JAXSOUND_NUM_PROCESSES", "JAXSOUND_PROCESS_ID")
 SLURM = ("SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_JOB_ID", "SLURM_PROCID")

@@ -12,7 +12,7 @@ import pytest
 from jaxsound.config import default_config
 from jaxsound.errors import UserError
 from jaxsound.features.store import Store
-from jaxsound.training import workdir
+from jaxsound.job import workdir
 
 
 def test_a_directory_is_claimed_once_and_found_again(tiny_store: Store, tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_epochs_are_added_where_no_learning_rate_depends_on_them(
 LOCKED = """
 import sys
 from pathlib import Path
-from jaxsound.training import workdir
+from jaxsound.job import workdir
 with workdir.lock(Path(sys.argv[1])):
     print("locked", flush=True)
     sys.stdin.read()

@@ -19,8 +19,8 @@ import filelock
 
 from jaxsound import places
 from jaxsound.errors import UserError
-from jaxsound.training import hosts, workdir
-from jaxsound.training.integrity import MANIFEST
+from jaxsound.job import hosts, workdir
+from jaxsound.job.integrity import MANIFEST
 
 SECONDS = 60.0  # between two looks for what is new
 _BEING_WRITTEN = ".orbax-checkpoint-tmp"

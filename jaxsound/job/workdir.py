@@ -16,11 +16,11 @@ import numpy as np
 from clu.asynclib import AsyncError
 
 from jaxsound import __version__
+from jaxsound.config import follows_validation
 from jaxsound.data.folds import ONLY_TRAINS
 from jaxsound.errors import UserError
 from jaxsound.features.store import Store
 from jaxsound.keys import MODEL_COMMON, MODELS, SECTIONS, TOP
-from jaxsound.training import selection
 
 # Changing these between two starts changes neither the numbers nor what the directory means.
 HARMLESS = frozenset(
@@ -67,7 +67,7 @@ def check(directory: Path, config: ml_collections.ConfigDict) -> None:
     before = {key: _default(key, now["model.name"]) for key in now} | flat(old["config"])
     changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
     # Where training follows the validation split, how often it looks matters.
-    harmless = HARMLESS - {"eval_every"} if selection.needed(config) else HARMLESS
+    harmless = HARMLESS - {"eval_every"} if follows_validation(config) else HARMLESS
     if "epochs" in changed and not (why := _not_extended(before["epochs"], config)):
         harmless = harmless | {"epochs"}
     told = {
@@ -101,7 +101,7 @@ def _not_extended(before: int, config: ml_collections.ConfigDict) -> str:
         return f"optimizer.schedule={schedule!r} lays its learning rates over all epochs"
     if config.optimizer.warmup_fraction:
         return "optimizer.warmup_fraction is a share of all epochs"
-    if selection.needed(config) and before % config.eval_every:
+    if follows_validation(config) and before % config.eval_every:
         return f"validation was looked at after {before} epochs, which eval_every does not divide"
     return ""
 

@@ -22,8 +22,8 @@ import jax
 from jax._src import distributed  # its client, the key-value store, has no public name
 
 from jaxsound.errors import UserError
-from jaxsound.training import relay
-from jaxsound.training.stopping import REQUEUE, Stopped
+from jaxsound.job import relay
+from jaxsound.job.stopping import REQUEUE, Stopped
 
 LOST_SECONDS, JOIN_SECONDS = 60, 300
 _MEMBERS, _VERDICT, _FACTS = "jaxsound/members/", "jaxsound/members/verdict", "jaxsound/facts/"
