@@ -42,6 +42,15 @@ def test_what_is_written_is_read(tmp_path: Path, kind: str) -> None:
     places.remove(place.rpartition("/")[0])
 
 
+def test_who_is_reading_a_file_is_not_disturbed_by_its_next_version(tmp_path: Path) -> None:
+    place = tmp_path / "crossval.json"
+    places.write(place, b"one")
+    with place.open("rb") as reader:
+        places.write(place, b"two, and longer")
+        assert reader.read() == b"one"
+    assert [path.name for path in tmp_path.iterdir()] == ["crossval.json"]
+
+
 def test_a_copy_is_brought_up_to_date(address: str, tmp_path: Path) -> None:
     for name in ("a/1.wav", "a/2.wav", "b/1.wav"):
         places.write(f"{address}/{name}", name.encode())
