@@ -104,9 +104,13 @@ def test_what_goes_wrong_in_drawing_or_opening_is_raised_too(tmp_path: Path) -> 
     out.close()
     (tmp_path / "opening" / writer.METRICS_FILE).mkdir(parents=True)
     out = writer.make_writer(tmp_path / "opening")
-    out.write_scalars(1, {"loss": 1.0})
-    with pytest.raises(asynclib.AsyncError, match="directory"):
+
+    def write() -> None:
+        out.write_scalars(1, {"loss": 1.0})  # raises already where opening has failed by now
         out.flush()
+
+    with pytest.raises(asynclib.AsyncError, match="directory"):
+        write()
 
 
 def test_a_writer_that_is_off_writes_nothing_and_imports_no_tensorflow(tmp_path: Path) -> None:
