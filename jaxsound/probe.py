@@ -84,6 +84,10 @@ def of_config(argv: Sequence[str]) -> tuple[str, dict[str, Any]]:
         values(argv)
         config, file = values.config, config_flags.get_config_filename(values["config"])
     validate(config)
+    if not config.data.validation:
+        raise UserError(
+            "config.data.validation=0.0: the probe is chosen by validation clips; hold some out"
+        )
     published.pin(config.pretrained)
     keep_programs(cache_root(config.data.cache_dir))
     config.data.input = "features"  # what is heard in training has no part in this
@@ -156,11 +160,8 @@ def _probed(
     once: bool,
 ) -> dict[str, Any]:
     """Embeds all clips, once or once for each fold, and probes what comes of it."""
-    if not config.data.validation:
-        raise UserError(
-            "config.data.validation=0.0: the probe is chosen by validation clips; hold some out"
-        )
-    seconds, kept = 0.0, np.zeros(0)
+    probe.check(splits)
+    seconds, kept = 0.0, np.zeros((0, 0))
     clips = np.arange(len(store))
     told: dict[str, Any] = {"unit": "clip", "file": sys.stderr, "leave": False}
 

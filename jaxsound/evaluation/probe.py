@@ -110,6 +110,16 @@ def embeddings(
     return np.concatenate(rows)
 
 
+def check(splits: Mapping[int, Split]) -> None:
+    """Refuses folds without validation clips, by a `UserError`."""
+    for fold, split in splits.items():
+        if not len(split.validation):
+            raise UserError(
+                f"config.data.validation: leaves fold {fold} without validation clips, which the "
+                "probe is chosen by; hold out more"
+            )
+
+
 def choose(
     values: np.ndarray,
     labels: np.ndarray,
@@ -134,15 +144,7 @@ def choose(
       steps: of each.
       seed: of the initial values of hidden layers.
       done: called with the number of steps taken since it was called last, for all points.
-
-    Raises:
-      UserError: the fold has no validation clips.
     """
-    if not len(split.validation):
-        raise UserError(
-            "config.data.validation: leaves a fold without validation clips, which the probe is "
-            "chosen by; hold out more"
-        )
     mean, std = standardisation(values[split.train])
     train, held = ((values[part] - mean) / std for part in (split.train, split.validation))
     truth = labels[split.validation]
@@ -266,7 +268,8 @@ def measure(
       accuracy_mean and accuracy_std (over folds, ddof=1), accuracy_pooled with its interval ci95
       over sources, and for each fold of `folds` its accuracy, the point and what validation said.
     """
-    folds, correct, groups = [], [], []
+    folds: list[dict[str, Any]] = []
+    correct, groups = [], []
     for fold, split in splits.items():
         mine = values(fold)
         start = time.perf_counter()

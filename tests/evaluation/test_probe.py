@@ -101,10 +101,9 @@ def test_among_equal_accuracies_the_surest_wins() -> None:
 
 
 def test_a_fold_without_validation_clips_is_refused() -> None:
-    values, labels = clouds()
-    split = dataclasses.replace(thirds(len(values)), validation=np.zeros(0, np.int64))
-    with pytest.raises(UserError, match=r"config\.data\.validation"):
-        probe.choose(values, labels, split, 4, grid=FEW, steps=1)
+    split = dataclasses.replace(thirds(160), validation=np.zeros(0, np.int64))
+    with pytest.raises(UserError, match=r"config\.data\.validation: leaves fold 2"):
+        probe.check({1: thirds(160), 2: split})
 
 
 def small(store: Store, **changes: Any) -> Any:
@@ -196,6 +195,7 @@ def test_the_command_on_synthesised_sounds(cache: Path, tmp_path: Path) -> None:
         f"--config={QUICKSTART}:fold=2",
         f"--config.data.cache_dir={cache}",
         "--config.model.depth=1",
+        "--config.batch_size=50",
         folder=tmp_path / "out",
     )
     assert done.returncode == 0, done.stderr
