@@ -44,7 +44,7 @@ def run(config: ml_collections.ConfigDict, directory: Path) -> dict[str, Any] | 
     Returns:
       The cross-validated result; None when another process has it or will have it.
     """
-    files.pin(config.pretrained)
+    files.pin(config.pretrained, workdir.weights_of_finished(directory, config))
     workdir.check(directory, config)
     result = workdir.finished(directory, config)
     hosts.agree({"configuration": workdir.shared_config(config), "result": str(bool(result))})

@@ -17,11 +17,13 @@ import numpy as np
 
 from jaxsound.features import spectral
 
-KINDS = ("stft", "mel", "log_mel", "mfcc", "fbank")
+CENTRED = ("stft", "mel", "log_mel", "mfcc")  # whose windows reach beyond a clip's ends
+KINDS = (*CENTRED, "fbank")
 WAVEFORM = "waveform"  # the sound itself in rows, for networks that take samples
 SAMPLES = "samples"  # no features: the sound itself
 EXCERPTS = ("start", "loudest")
-PADS = ("none", "zero", "reflect", "floor", "blank")
+PADS = ("none", "zero", "reflect", "repeat", "repeatpad", "floor", "blank")
+ENDS = ("zero", "reflect")
 SCALES = ("none", "standardize", "minmax")
 DTYPES = ("float16", "float32")
 VERSION = 2  # raise it with any change that alters the numbers: prepared stores are then made anew
@@ -54,9 +56,11 @@ class FrontendConfig:
     sample_rate: int = 32000
     excerpt: str = "start"  # or "loudest": the seconds around the first greatest |sample|
     seconds: float = 0.0  # the most of a clip that is used; 0 = all of it
-    # Shorter clips to `seconds`: by samples, "zero" at the end or "reflect", or by frames after the
-    # last, of the clip's own "floor" or "blank" (features of 0, before any normalisation).
+    # Shorter clips to `seconds`: by samples, "zero" at the end, "reflect", "repeat" or "repeatpad"
+    # (whole repetitions, then zeros: CLAP's), or by frames after the last, of the clip's own
+    # "floor" or "blank" (features of 0, before any normalisation).
     pad: str = "none"
+    ends: str = "zero"  # what windows see beyond a clip's ends; or "reflect": the clip turned round
     n_fft: int = 1024
     win_length: int = 0  # 0 = n_fft
     hop_length: int = 320
@@ -159,6 +163,8 @@ def _check_values(config: FrontendConfig) -> None:
         ("excerpt", c.excerpt == "start" or c.limit > 0, "start, or frontend.seconds above 0"),
         ("pad", c.pad in PADS, f"one of {', '.join(PADS)}"),
         ("pad", c.pad == "none" or c.limit > 0, "none, or frontend.seconds above 0"),
+        ("ends", c.ends in ENDS, f"one of {', '.join(ENDS)}"),
+        ("ends", c.ends == "zero" or c.kind in CENTRED, f"zero for kind={c.kind}"),
         ("n_fft", c.n_fft >= 2, "2 or more, in samples"),
         ("win_length", 0 <= c.win_length <= c.n_fft, f"0 (= n_fft) to n_fft={c.n_fft}"),
         ("hop_length", c.hop_length >= 1, "1 or more, in samples"),
@@ -219,11 +225,11 @@ def frontend(
         waveform, samples = _excerpt(config, waveform, samples)
     own = jnp.arange(waveform.shape[1])[None, :] < samples[:, None]
     waveform = jnp.where(own, waveform, 0.0)
-    if config.pad in ("zero", "reflect"):
+    if config.pad not in ("none", "floor", "blank"):
         waveform, samples = _padded(config, waveform, samples)
     if config.kind == SAMPLES:
         return jnp.clip(jnp.round(waveform * 32768), -32768, 32767)[:, :, None]
-    features, lengths = _features(config, waveform, own_frames(config, samples), response)
+    features, lengths = _features(config, waveform, samples, response)
     if config.resize_frames or config.resize_bins:
         features, lengths = _resized(config, features, lengths)
     if config.scale != "none":
@@ -253,19 +259,20 @@ def _excerpt(
 def _padded(
     config: FrontendConfig, waveform: jax.Array, samples: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Each clip brought to `config.limit` samples, with zeros or by reflection at both ends.
+    """Each clip brought to `config.limit` samples; an empty one becomes silence.
 
-    Reflection is `numpy.pad(clip, (short // 2, short - short // 2), mode="reflect")`; an empty
-    clip, which that refuses, becomes silence.
+    Reflection is `numpy.pad(clip, (short // 2, short - short // 2), mode="reflect")`.
     """
     limit = config.limit
     waveform = jnp.pad(waveform, ((0, 0), (0, limit - waveform.shape[1])))
     if config.pad == "reflect":
-        last = jnp.maximum(0, samples - 1)[:, None]
-        period = jnp.maximum(1, 2 * last)  # there and back, without the ends twice
         position = jnp.arange(limit)[None, :] - (limit - samples[:, None]) // 2
-        phase = position % period
-        waveform = jnp.take_along_axis(waveform, jnp.minimum(phase, period - phase), axis=1)
+        waveform = spectral.reflected(waveform, samples, position)
+    if config.pad in ("repeat", "repeatpad"):
+        position, count = jnp.arange(limit)[None, :], jnp.maximum(1, samples)[:, None]
+        waveform = jnp.take_along_axis(waveform, position % count, axis=1)
+        if config.pad == "repeatpad":
+            waveform = jnp.where(position < limit // count * count, waveform, 0.0)
     return waveform, jnp.full_like(samples, limit)
 
 
@@ -275,10 +282,10 @@ def _valid(features: jax.Array, lengths: jax.Array) -> jax.Array:
 
 
 def _features(
-    config: FrontendConfig, waveform: jax.Array, lengths: jax.Array, response: jax.Array | None
+    config: FrontendConfig, waveform: jax.Array, samples: jax.Array, response: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
     """Features of the kind asked for, with deltas: [B, T, M], and each clip's valid frames."""
-    c = config
+    c, lengths = config, own_frames(config, samples)
     kaldi = c.kind == "fbank"
     filters, power = None, 2.0 if kaldi else c.power
     if kaldi:
@@ -293,7 +300,8 @@ def _features(
     if c.kind == WAVEFORM:
         features = _rows(waveform, c.hop_length)
     else:
-        features = spectral.energies(waveform, *shape, power, filters, kaldi, response)
+        mirrored = samples if c.ends == "reflect" else None
+        features = spectral.energies(waveform, *shape, power, filters, kaldi, response, mirrored)
     # Silence is the least there is, so zeroed frames change neither the maximum nor the floor.
     features = jnp.where(_valid(features, lengths), features, 0.0)
     if kaldi:

@@ -63,6 +63,7 @@ def energies(
     filters: np.ndarray | None = None,
     kaldi: bool = False,
     response: jax.Array | None = None,
+    mirrored: jax.Array | None = None,
 ) -> jax.Array:
     """|STFT|**power, through mel filters if they are given: [B, N] -> [B, T, F or n_mels] float32.
 
@@ -80,12 +81,17 @@ def energies(
         the last ends within it; each loses its mean, is pre-emphasised by 0.97 and has a
         symmetric Hann window, then zeros up to n_fft.
       response: [B, F], factors of |STFT|**2; None for none.
+      mirrored: [B], each clip's own samples, whose reflection lies beyond its ends, as in
+        librosa's pad_mode="reflect"; None for zeros.
     """
     window = np.hanning(win_length or n_fft) if kaldi else _window(n_fft, win_length)
     hop = hop_length or len(window) // 4
     batch, lead = waveform.shape[0], 0 if kaldi else _lead(n_fft, len(window))
     first = len(window) if kaldi else n_fft % 2
     total = max(1, 1 + (waveform.shape[1] - first) // hop)
+    if mirrored is not None:
+        around = jnp.arange(-lead, waveform.shape[1] + len(window))[None, :]
+        waveform, lead = reflected(waveform, mirrored, around), 0
     chunks = -(-len(window) // hop)
     blocks = -(-total // _BLOCK)
     block = -(-total // blocks)
@@ -110,6 +116,23 @@ def energies(
         one, (jnp.asarray(clip), jnp.asarray(start * block)), batch_size=together
     )
     return blockwise.reshape(batch, blocks * block, -1)[:, :total]
+
+
+def reflected(waveform: jax.Array, samples: jax.Array, position: jax.Array) -> jax.Array:
+    """Clips as they go on beyond their ends, there and back without the ends twice.
+
+    Args:
+      waveform: [B, N].
+      samples: [B], each clip's own; what follows them is not looked at.
+      position: [B, P] or [1, P] whole numbers, 0 being a clip's first sample.
+
+    Returns:
+      [B, P]; nothing goes on from an empty clip but its first sample in `waveform`.
+    """
+    last = jnp.maximum(0, samples - 1)[:, None]
+    period = jnp.maximum(1, 2 * last)
+    phase = position % period
+    return jnp.take_along_axis(waveform, jnp.minimum(phase, period - phase), axis=1)
 
 
 def _filtered(energy: jax.Array, filters: np.ndarray) -> jax.Array:

@@ -218,13 +218,19 @@ def _load(path: Path, name: str, mmap_mode: Literal["r"] | None = None) -> np.nd
 def _key(fingerprint: str, frontend: FrontendConfig) -> str:
     """32 hex digits of all that the numbers depend on."""
     parts = {
-        "frontend": dataclasses.asdict(frontend),
+        "frontend": _fields(frontend),
         "fingerprint": fingerprint,
         "format": FORMAT,
         "frontend_version": front.VERSION,
         "soxr": importlib.metadata.version("soxr"),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _fields(frontend: FrontendConfig) -> dict[str, Any]:
+    """The frontend as stores have it that were made before there was a choice of ends."""
+    fields = dataclasses.asdict(frontend)
+    return {key: fields[key] for key in fields if key != "ends" or fields[key] != "zero"}
 
 
 @contextlib.contextmanager
@@ -359,7 +365,7 @@ def _describe(
         "format": FORMAT,
         "name": dataset.name,
         "fingerprint": dataset.fingerprint,
-        "frontend": dataclasses.asdict(frontend),
+        "frontend": _fields(frontend),
         "class_names": list(dataset.class_names),
         "publisher_folds": dataset.publisher_folds,
         "left_out": list(dataset.left_out),

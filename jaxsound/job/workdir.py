@@ -19,6 +19,7 @@ from jaxsound import __version__
 from jaxsound.config import follows_validation
 from jaxsound.data.folds import ONLY_TRAINS
 from jaxsound.errors import UserError
+from jaxsound.features.frontend import FrontendConfig
 from jaxsound.features.store import Store
 from jaxsound.keys import MODEL_COMMON, MODELS, SECTIONS, TOP
 
@@ -87,6 +88,8 @@ def check(directory: Path, config: ml_collections.ConfigDict) -> None:
 def _default(key: str, model: str) -> Any:
     """Of a key that a record lacks, as JSON has it."""
     section, _, name = key.rpartition(".")
+    if section == "frontend":
+        return getattr(FrontendConfig, name, None)
     keys = MODELS[model] | MODEL_COMMON if section == "model" else SECTIONS.get(section, TOP)
     value = keys[name].default if name in keys else None
     return list(value) if isinstance(value, tuple) else value
@@ -182,6 +185,17 @@ def finished(directory: Path, config: ml_collections.ConfigDict) -> dict[str, An
     done = {fold["fold"] for fold in result["folds"]}
     complete = wanted <= done and not unfinished(directory, wanted)
     return result if complete and not extended(directory, config) else None
+
+
+def weights_of_finished(directory: Path, config: ml_collections.ConfigDict) -> str:
+    """The SHA-256 of the published weights, of the config's name, that a finished run began with.
+
+    It is '' where the run is not finished, or began with none or with those of another name.
+    """
+    if not finished(directory, config) or (record := _record(directory)) is None:
+        return ""
+    began = record["config"].get("pretrained", {})
+    return str(began["sha256"]) if began.get("weights") == config.pretrained.weights else ""
 
 
 def extended(directory: Path, config: ml_collections.ConfigDict) -> bool:

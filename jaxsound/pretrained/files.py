@@ -72,15 +72,22 @@ def read(where: str, sha256: str = "") -> Published:
     return Published(path, found, _tensors(path), config if isinstance(config, dict) else {})
 
 
-def pin(section: Any) -> None:
+def pin(section: Any, finished: str = "") -> None:
     """Writes the SHA-256 of the weights into the `pretrained` section that names them.
 
     So a run's record tells what it began with, and a run is not resumed with other weights.
 
+    Args:
+      section: changed in place.
+      finished: the SHA-256 in the record of a run that has begun with weights of this name and
+        come to its end. It needs them no more: nothing is fetched, and a file may be gone.
+
     Raises:
       UserError: as `read`.
     """
-    if section.weights:
+    if finished and (on_hub(section.weights) or not Path(section.weights).expanduser().exists()):
+        section.sha256 = section.sha256 or finished
+    elif section.weights:
         section.sha256 = read(section.weights, section.sha256).sha256
 
 

@@ -5,14 +5,15 @@ from typing import Any
 PROBE, LORA = "probe", "lora"
 _PROBE_RATE = 1e-3
 _LORA_RATE, _LORA_RANK = 2e-4, 8
+_NEW = {"wav2vec2": ("hidden.*", "head.*")}  # more than the head begins at random
 
 
 def variant(config: Any, arg: str) -> str:
     """Takes `probe` or `lora` out of a config's argument and changes the configuration to it.
 
-    `probe` trains a linear classifier on what the frozen network makes of a clip. `lora` trains
-    matrices of rank 8 beside the queries and values of a transformer's attention, and the
-    classifier.
+    `probe` trains a linear classifier on what the frozen network makes of a clip (of wav2vec 2.0,
+    two layers with nothing between them). `lora` trains matrices of rank 8 beside the queries and
+    values of a transformer's attention, and the classifier.
 
     Args:
       config: changed in place.
@@ -25,11 +26,12 @@ def variant(config: Any, arg: str) -> str:
     wanted = [
         item for item in items if item == PROBE or (item == LORA and "lora_rank" in config.model)
     ]
+    new = _NEW.get(config.model.name, ("head.*",))
     if PROBE in wanted:
-        _freeze(config, "head.*")
+        _freeze(config, *new)
         config.optimizer.peak_lr = _PROBE_RATE
     elif LORA in wanted:
-        _freeze(config, "head.*", "*.lora_*")
+        _freeze(config, *new, "*.lora_*")
         config.model.lora_rank = _LORA_RANK
         config.optimizer.peak_lr = _LORA_RATE
     return ",".join(item for item in items if item not in wanted)

@@ -13,7 +13,7 @@ import optax
 
 from jaxsound.errors import UserError
 
-_NEW = ("head", "lora_query", "lora_value")  # what no publisher's weights began
+_NEW = ("hidden", "head", "lora_query", "lora_value")  # what no publisher's weights began
 _LAST = ("norm", "head_norm", "last", "hidden", "score", "head")  # after every block
 _BLOCKS = ("blocks", "stages", "segments")
 

@@ -6,7 +6,7 @@ transformation afterwards is jax's own.
 
 import dataclasses
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -74,12 +74,26 @@ class Network:
         logits = model(features, length, train=train, rngs=rngs)
         return logits, nnx.state(model, nnx.BatchStat)
 
-    def embed(self, params: Any, stats: Any, features: Array, length: Array) -> tuple[Array, Array]:
-        """As `apply` in evaluation: logits `[B, C]`, and what the classifier saw, `[B, D]`."""
+    def embed(
+        self,
+        params: Any,
+        stats: Any,
+        features: Array,
+        length: Array,
+        classifier: Sequence[str] = ("head",),
+    ) -> tuple[Array, Array]:
+        """As `apply` in evaluation: logits `[B, C]`, and what the classifier saw, `[B, D]`.
+
+        The classifier is the network's last layers, `("head",)` or such as `("hidden", "head")`.
+        """
         model = nnx.merge(self.graph, params, stats, copy=True)
-        head, model.head = model.head, _as_it_is
-        seen = model(features, length, train=False).astype(jnp.float32)
-        return head(seen), seen
+        layers = [getattr(model, name) for name in classifier]
+        for name in classifier:
+            setattr(model, name, _as_it_is)
+        logits = seen = model(features, length, train=False).astype(jnp.float32)
+        for layer in layers:
+            logits = layer(logits)
+        return logits, seen
 
 
 def _as_it_is(x: Array) -> Array:

@@ -8,7 +8,7 @@ training hears sound, `hearing.py` makes features of a batch of samples.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -184,13 +184,16 @@ def make_eval_step(network: Network, frames: int) -> Callable[[TrainState, Batch
 
 
 def make_embed_step(
-    network: Network, frames: int
+    network: Network, frames: int, classifier: Sequence[str] = ("head",)
 ) -> Callable[[TrainState, Batch], tuple[Array, Array]]:
-    """As `make_eval_step`: `(state, batch) -> (logits [B, C], embeddings [B, D])`."""
+    """As `make_eval_step`: `(state, batch) -> (logits [B, C], embeddings [B, D])`.
+
+    An embedding is what these last layers of the network see.
+    """
 
     def step(state: TrainState, batch: Batch) -> tuple[Array, Array]:
         params, features = _evaluated(network, frames, state, batch)
-        return network.embed(params, state.stats, features, batch["length"])
+        return network.embed(params, state.stats, features, batch["length"], classifier)
 
     return step
 

@@ -34,12 +34,19 @@ def _cut_and_padded(config: FrontendConfig, waveform: np.ndarray) -> np.ndarray:
         return np.pad(waveform, (0, short))
     if config.pad == "reflect" and len(waveform):
         return np.pad(waveform, (short // 2, short - short // 2), mode="reflect")
-    return np.zeros(limit, np.float32) if config.pad == "reflect" else waveform
+    if config.pad in ("repeat", "repeatpad") and len(waveform):
+        times = limit // len(waveform)  # as transformers' ClapFeatureExtractor has it
+        if config.pad == "repeat":
+            return np.tile(waveform, times + 1)[:limit]
+        return np.pad(np.tile(waveform, times), (0, limit - times * len(waveform)))
+    by_samples = config.pad in ("reflect", "repeat", "repeatpad")
+    return np.zeros(limit, np.float32) if by_samples else waveform
 
 
 def _features(config: FrontendConfig, waveform: np.ndarray) -> np.ndarray:
     c = config
     window = {"n_fft": c.n_fft, "hop_length": c.hop_length, "win_length": c.win_length or None}
+    window["pad_mode"] = {"zero": "constant", "reflect": "reflect"}[c.ends]
     if not len(waveform):  # librosa refuses it
         waveform = np.zeros(1, np.float32)
     with warnings.catch_warnings():

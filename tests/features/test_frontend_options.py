@@ -31,6 +31,10 @@ OPTIONS = {
     "reflect, loudest, standardize": option(
         pad="reflect", excerpt="loudest", scale="standardize", kind="stft", power=1.0
     ),
+    "repeat": option(pad="repeat"),
+    "whole repetitions, reflected ends": option(pad="repeatpad", ends="reflect"),
+    "reflected ends": option(ends="reflect", kind="stft", power=1.0),
+    "reflected ends, an odd window": option(ends="reflect", n_fft=255, win_length=100, delta=1),
     "floor, mel": option(pad="floor", kind="mel"),
     "floor, mfcc, delta, standardize": option(
         pad="floor", kind="mfcc", delta=2, scale="standardize"
@@ -141,8 +145,10 @@ def test_no_more_is_transformed_than_the_excerpt() -> None:
         ({"seconds": 1e-9}, r"seconds=1e-09: must be 0 \(the whole clip\) or at least a sample"),
         (
             {"pad": "edge", "seconds": 1.0},
-            "pad=edge: must be one of none, zero, reflect, floor, blank",
+            "pad=edge: must be one of none, zero, reflect, repeat, repeatpad, floor, blank",
         ),
+        ({"ends": "edge"}, "ends=edge: must be one of zero, reflect"),
+        ({"ends": "reflect", "kind": "fbank"}, "ends=reflect: must be zero for kind=fbank"),
         ({"pad": "zero"}, "pad=zero: must be none, or frontend.seconds above 0"),
         ({"resize_frames": -1}, r"resize_frames=-1: must be 0 \(as they are\) or more"),
         ({"resize_bins": 1.5}, "resize_bins=1.5: must be a whole number"),

@@ -7,6 +7,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from jaxsound.features.frontend import (
+    CENTRED,
+    ENDS,
     EXCERPTS,
     KINDS,
     PADS,
@@ -33,6 +35,7 @@ def configs(draw: st.DrawFn) -> FrontendConfig:
         "seconds": seconds,
         "excerpt": draw(st.sampled_from(EXCERPTS if seconds else EXCERPTS[:1])),
         "pad": draw(st.sampled_from(PADS if seconds else PADS[:1])),
+        "ends": draw(st.sampled_from(ENDS if kind in CENTRED else ENDS[:1])),
         "n_fft": n_fft,
         "win_length": draw(st.sampled_from([0, n_fft, 1 + n_fft // 2])),
         "hop_length": draw(st.integers(1 + n_fft // 8, 2 * n_fft)),

@@ -224,6 +224,7 @@ def test_every_setting_has_its_own_store() -> None:
         "excerpt": "loudest",
         "seconds": 0.2,
         "pad": "reflect",
+        "ends": "reflect",
         "n_fft": 512,
         "win_length": 200,
         "hop_length": 101,
@@ -249,6 +250,21 @@ def test_every_setting_has_its_own_store() -> None:
     keys = {store._key("0" * 32, config) for config in configs}
     keys.add(store._key("1" * 32, base))
     assert len(keys) == len(changed) + 2
+
+
+def test_a_store_of_before_there_was_a_choice_of_ends_is_still_found(
+    whole: store.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is read and hashed then had no such field."""
+    assert "ends" not in json.loads((whole.path / "store.json").read_text())["frontend"]
+    hashed: list[dict[str, Any]] = []
+    dumps = json.dumps
+    monkeypatch.setattr(
+        json, "dumps", lambda parts, **kw: hashed.append(parts) or dumps(parts, **kw)
+    )
+    store._key("0" * 32, CONFIG)
+    store._key("0" * 32, dataclasses.replace(CONFIG, ends="reflect"))
+    assert ["ends" in parts["frontend"] for parts in hashed] == [False, True]
 
 
 def test_versions_that_change_numbers_have_their_own_store(monkeypatch: pytest.MonkeyPatch) -> None:

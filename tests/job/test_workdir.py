@@ -58,6 +58,21 @@ def test_a_run_of_a_version_with_fewer_keys_goes_on(
                 section[key] = kept
 
 
+def test_a_run_of_before_there_was_a_choice_of_ends_goes_on(
+    tiny_store: Store, tmp_path: Path
+) -> None:
+    config = default_config("cnn")
+    workdir.claim(tmp_path, config, tiny_store)
+    path = tmp_path / "config.json"
+    record = json.loads(path.read_text())
+    del record["config"]["frontend"]["ends"]
+    path.write_text(json.dumps(record))
+    workdir.check(tmp_path, config)
+    config.frontend.ends = "reflect"
+    with pytest.raises(UserError, match=r"config\.frontend\.ends='zero' there"):
+        workdir.check(tmp_path, config)
+
+
 def test_other_clips_are_refused_and_copies_are_not(tiny_store: Store, tmp_path: Path) -> None:
     config = default_config("cnn")
     workdir.claim(tmp_path, config, tiny_store)

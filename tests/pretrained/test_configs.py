@@ -19,7 +19,7 @@ FILES = sorted((CONFIGS / "pretrained").glob("*.py"))
 @pytest.mark.parametrize("arg", ["fold=2,probe", "lora,fold=2"])
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_valid_with_patterns_that_name_parameters(path: Path, arg: str) -> None:
-    transformer = path.stem.startswith("ast")
+    transformer = path.stem.startswith(("ast", "clap", "wav2vec2"))
     if "lora" in arg and not transformer:
         with pytest.raises(UserError, match="lora"):
             load(path, arg)
@@ -40,7 +40,10 @@ def test_valid_with_patterns_that_name_parameters(path: Path, arg: str) -> None:
         )
     )
     trained = {name for name, keep in kept.items() if not keep}
-    assert ("probe" in arg) == (trained == {"head.kernel", "head.bias"})
+    new = ("hidden", "head") if config.model.name == "wav2vec2" else ("head",)
+    classifier = {f"{layer}.{part}" for layer in new for part in ("kernel", "bias")}
+    assert classifier <= trained
+    assert ("probe" in arg) == (trained == classifier)
     assert ("lora" in arg) == any("lora" in name for name in trained)
     assert config.pretrained.weights
 

@@ -1,5 +1,6 @@
-"""HTS-AT is the audio tower of transformers' CLAP: every stage and what the classifier sees."""
+"""HTS-AT is the audio tower of transformers' CLAP: its front end, every stage, its embedding."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from jaxsound.data import audio
+from jaxsound.features.frontend import FrontendConfig, frontend
 from jaxsound.models import htsat
 from jaxsound.pretrained import files, weights
 from tests.pretrained.originals import (
@@ -122,3 +125,56 @@ def test_there_and_back_are_the_same_bits(tmp_path: Path) -> None:
     )
     jax.tree.map(np.testing.assert_array_equal, again.params, tree)
     jax.tree.map(np.testing.assert_array_equal, again.stats, start.stats)
+
+
+# CLAP's own front end without fusion, for clips of up to ten seconds.
+FRONTEND = FrontendConfig(
+    sample_rate=48000,
+    seconds=10.0,
+    pad="repeatpad",
+    ends="reflect",
+    n_fft=1024,
+    hop_length=480,
+    n_mels=64,
+    fmin=50.0,
+    fmax=14000.0,
+    top_db=0.0,
+    dtype="float32",
+)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ({}, {"truncation": "rand_trunc"}),
+        ({"pad": "repeat"}, {"truncation": "rand_trunc", "padding": "repeat"}),
+        ({"pad": "zero"}, {"truncation": "rand_trunc", "padding": "pad"}),
+        # What the fused network hears of a clip that fusion leaves alone.
+        ({"htk": True, "norm": ""}, {"truncation": "fusion"}),
+    ],
+    ids=["unfused", "repeat", "zeros", "fused"],
+)
+def test_the_front_end_on_real_recordings(
+    ours: dict[str, Any], theirs: dict[str, Any], recordings: Path
+) -> None:
+    extractor = transformers.ClapFeatureExtractor(frequency_min=50, **theirs)
+    config = dataclasses.replace(FRONTEND, **ours)
+    chosen = sorted((recordings / "ESC-50-master" / "audio").glob("*.wav"))[::80]
+    assert chosen
+    for number, path in enumerate(chosen):
+        samples, rate = audio.read(path)
+        clip = audio.resample(samples.astype(np.float32) / 32768, rate, 48000)
+        clip = clip[: len(clip) >> (number % 3)]  # 5 s, 2.5 s and 1.25 s: repeated 2 to 8 times
+        clip = clip[: len(clip) - 1237 * (number % 2)]  # and not always without a rest
+        wanted = extractor(clip, sampling_rate=48000, return_tensors="np")["input_features"][0]
+        mine = frontend(config, clip[None], np.array([len(clip)], np.int32))[0]
+        for view in wanted:
+            np.testing.assert_allclose(mine, view, rtol=0, atol=1e-3)
+
+
+def test_ten_seconds_are_heard_as_they_are() -> None:
+    clip = 0.1 * np.random.default_rng(0).normal(size=480000).astype(np.float32)
+    extractor = transformers.ClapFeatureExtractor(frequency_min=50, truncation="rand_trunc")
+    wanted = extractor(clip, sampling_rate=48000, return_tensors="np")["input_features"][0, 0]
+    mine = frontend(FRONTEND, clip[None], np.array([480000], np.int32))[0]
+    np.testing.assert_allclose(mine, wanted, rtol=0, atol=1e-3)

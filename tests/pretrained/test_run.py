@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def experiment_of(store: Store, folder: Path, **changes: Any) -> Experiment:
+def config_of(folder: Path, **changes: Any) -> Any:
     config = default_config("ast")
     config.model.update(SIZE)
     settings = {
@@ -66,6 +67,11 @@ def experiment_of(store: Store, folder: Path, **changes: Any) -> Experiment:
     }
     config.update_from_flattened_dict(settings | changes)
     validate(config)
+    return config
+
+
+def experiment_of(store: Store, folder: Path, **changes: Any) -> Experiment:
+    config = config_of(folder, **changes)
     files.pin(config.pretrained)
     splits = {fold: folds.split(store, fold, validation=0.0) for fold in (1,)}
     store = dataclasses.replace(store, frontend=FrontendConfig(n_mels=8))
@@ -129,3 +135,31 @@ def test_every_fold_begins_with_the_same_weights_and_a_classifier_of_its_own(
 def test_other_weights_do_not_resume_a_run(tiny_store: Store, published: Path) -> None:
     with pytest.raises(UserError, match="SHA-256"):
         experiment_of(tiny_store, published, **{"pretrained.sha256": "0" * 64})
+
+
+def test_a_finished_run_needs_its_weights_no_more(
+    tiny_store: Store, published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = dataclasses.replace(tiny_store, frontend=FrontendConfig(n_mels=8))
+    monkeypatch.setattr(train, "prepare_store", lambda config: store)
+    folder, run = tmp_path / "weights", tmp_path / "run"
+    shutil.copytree(published, folder)
+    settings = {"epochs": 1, "folds": (1,)}
+    result = train.run(config_of(folder, **settings), run)
+    assert result is not None
+    # Others in their place are not taken for them.
+    tensors = dict(files.read(str(folder)).tensors)
+    first = min(tensors)
+    files.write(folder / files.FILE, tensors | {first: tensors[first] + 1})
+    with pytest.raises(UserError, match="holds another run"):
+        train.run(config_of(folder, **settings), run)
+    shutil.rmtree(folder)
+    again = train.run(config_of(folder, **settings), run)
+    assert again is not None
+    assert again["accuracy_mean"] == result["accuracy_mean"]
+    with pytest.raises(UserError, match="holds another run"):
+        train.run(config_of(folder, **settings, **{"pretrained.sha256": "0" * 64}), run)
+    # One that is not finished does.
+    for other in ({"folds": (1, 2)}, {"folds": (1,), "epochs": 2}):
+        with pytest.raises(UserError, match="no such file or folder"):
+            train.run(config_of(folder, **settings | other), run)

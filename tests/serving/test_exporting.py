@@ -50,7 +50,10 @@ SYSTEMS: dict[str, dict[str, Any]] = {  # of families that compile in seconds
         "model.norm": "post",
     },
     "stack": {
+        **SECOND,
         "frontend.kind": "stft",
+        "frontend.pad": "repeatpad",
+        "frontend.ends": "reflect",
         "frontend.power": 1.0,
         "frontend.scale": "minmax",
         "model.layers": ("conv 8 3x5", "batch_norm", "tanh", "max_pool 2x3", "mean_max"),
