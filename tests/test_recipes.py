@@ -1,5 +1,6 @@
 """Every recipe is valid, builds its network, and is of the size that its docstring says."""
 
+import runpy
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from flax import nnx
 
 from jaxsound.config import validate
 from jaxsound.experiment import input_shape
+from jaxsound.job import workdir
 from jaxsound.models import cp_resnet
 from jaxsound.models.transformer import make_stem
 from tests.test_config import CONFIGS, load
@@ -61,3 +63,19 @@ def test_all_of_them_train_on_sound_and_end_without_mixing() -> None:
         assert config.optimizer.final_fraction == 0
         assert config.optimizer.ema > 0
         assert config.augment.until == 0.9
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p.stem.endswith("_cpu")], ids=str)
+def test_an_ablation_compares_the_recipe_with_each_choice_taken_back(path: Path) -> None:
+    base = load(path, "short")
+    first, *others = runpy.run_path(str(path))["sweep"]()
+    assert first == {}
+    assert len(others) > 10
+    assert base.data.validation > 0
+    assert base.eval_every == base.epochs
+    for changes in others:
+        config = load(path, "short")
+        config.update_from_flattened_dict(changes)
+        validate(config)
+        flat = workdir.flat(config.to_dict())
+        assert {k for k, v in workdir.flat(base.to_dict()).items() if flat[k] != v} == set(changes)
