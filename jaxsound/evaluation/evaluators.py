@@ -96,13 +96,13 @@ class Classification:
 
     def _predictions(self, clips: np.ndarray, logits: np.ndarray) -> Predictions:
         """`logits [N', C]` still hold the rows that filled up the last batches."""
-        wrong = self._wrong(clips, logits, "logits", "takes all classes as equally likely")
+        wrong = self._wrong(clips, logits, "logits", "all classes are taken as equally likely")
         logits[wrong] = 0
         label = np.resize(self.labels[clips], len(logits))
         metrics = {name: float(x) for name, x in _measure(logits, label, len(clips)).items()}
         return Predictions(clips, logits[: len(clips)], metrics)
 
-    def _wrong(self, clips: np.ndarray, rows: np.ndarray, what: str, skipped: str) -> np.ndarray:
+    def _wrong(self, clips: np.ndarray, rows: np.ndarray, what: str, told: str) -> np.ndarray:
         """Which rows are not finite. The weights are, so it is the clips, and they are named."""
         wrong = np.flatnonzero(~np.isfinite(rows).all(axis=1))
         if not len(wrong):
@@ -111,10 +111,9 @@ class Classification:
         names = [str(name) for name in self.clip_ids[found]]
         more = f" and {len(names) - 8} more" if len(names) > 8 else ""
         line = f"{self.name} clips {', '.join(names[:8])}{more}: their {what} are not finite"
-        line += f"; config.nonfinite='skip' {skipped}"
         if not self.skip:
-            raise UserError(line)
-        tqdm.write(line, file=sys.stderr)
+            raise UserError(f"{line}; with config.nonfinite='skip', {told}")
+        tqdm.write(f"{line}; {told}", file=sys.stderr)
         return wrong
 
 
@@ -126,7 +125,7 @@ class Reconstruction(Classification):
 
     def _predictions(self, clips: np.ndarray, logits: np.ndarray) -> Predictions:
         errors = logits[: len(clips)]
-        errors[self._wrong(clips, errors, "errors", "leaves them out")] = np.nan
+        errors[self._wrong(clips, errors, "errors", "they are left out")] = np.nan
         means = [float(np.nanmean(column, dtype=np.float64)) for column in errors.T]
         return Predictions(clips, errors, dict(zip(("loss", "loss_of_mean"), means, strict=True)))
 
