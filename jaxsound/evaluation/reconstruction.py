@@ -66,7 +66,7 @@ def gather(workdir: Path, folds: Iterable[int], about: Mapping[str, Any]) -> dic
         "weights": records[0]["extra"]["weights"],
         "protocol": "Mean squared error over the masked parts of the test clips, in standard "
         "deviations of the training clips. Labels were not looked at; this is no accuracy.",
-        "folds": [record | record.pop("extra") for record in records],
+        "folds": [record | record["extra"] for record in records],
         "clips_used": sum(record["clips"]["test"] for record in records),
         "crossings": crossings,
         "versions": crossval.versions(),

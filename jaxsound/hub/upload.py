@@ -89,7 +89,7 @@ def _plan_run(path: Path, repo: str, licence: str) -> Plan:
         text = card.for_run(result, repo, licence)
         folds, config = [fold["fold"] for fold in result["folds"]], result["config"]
         data = config["data"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path / 'crossval.json'} is not of this version's making or not whole "
             f"({type(error).__name__}: {error})"

@@ -76,7 +76,8 @@ def draw_masks(
     Returns:
       `[B, T, M]` bool, False past `length`.
     """
-    (frames, features), (wide, high) = shape, patch
+    frames, features = shape
+    wide, high = min(patch[0], frames), min(patch[1], features)
     times, bands = -(-frames // wide), -(-features // high)
 
     def draw(key: Array, length: Array) -> Array:

@@ -168,3 +168,10 @@ def test_a_step_does_not_depend_on_padding_and_trains_every_parameter(
     moved = jax.tree.leaves(new.params)
     still = [path for (path, old), leaf in zip(first, moved, strict=True) if (old == leaf).all()]
     assert not still
+
+
+def test_a_patch_larger_than_all_is_all() -> None:
+    length = jnp.asarray(LENGTHS)
+    mask = draw_masks(keys(), length, (FRAMES, BINS), (2**31 - 1, 2**31 - 1), SHARE)
+    expected = np.arange(FRAMES) < LENGTHS[:, None]
+    np.testing.assert_array_equal(mask, np.repeat(expected[..., None], BINS, 2))
