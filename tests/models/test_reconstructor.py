@@ -1,15 +1,18 @@
 """Masks are whole patches of a clip's own; what is predicted does not depend on padding."""
 
+import dataclasses
 import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from flax import nnx
 
 from jaxsound.config import default_config
-from jaxsound.models.reconstructor import draw_masks
+from jaxsound.models.reconstructor import Reconstructor, draw_masks
 from jaxsound.training import losses, optim, state, step
 
 FRAMES, BINS, PATCH, SHARE = 26, 10, (4, 3), 0.4
@@ -175,3 +178,38 @@ def test_a_patch_larger_than_all_is_all() -> None:
     mask = draw_masks(keys(), length, (FRAMES, BINS), (2**31 - 1, 2**31 - 1), SHARE)
     expected = np.arange(FRAMES) < LENGTHS[:, None]
     np.testing.assert_array_equal(mask, np.repeat(expected[..., None], BINS, 2))
+
+
+@dataclasses.dataclass(frozen=True)
+class Looking(state.Network):
+    """Predicts zero, and shows what it was given."""
+
+    def apply(self, params: Any, stats: Any, features: Any, length: Any, **_: Any) -> Any:
+        return jnp.zeros_like(features) + params["w"] * 0, {"seen": features}
+
+
+def test_in_training_the_network_sees_nothing_of_what_it_is_asked_for() -> None:
+    config = config_of()
+    params, optimizer = {"w": jnp.zeros(())}, optax.sgd(0.0)
+    figures = {"mean": jnp.zeros(BINS), "std": jnp.ones(BINS), "class_weight": jnp.ones(3)}
+    start = state.create_state(params, {}, optimizer, **figures, ema=False)
+    run = step.make_train_step(Looking(None, 3, BINS), optimizer, config, FRAMES)
+    new, metrics = jax.jit(run)(start, batch_of(), jax.random.key(0))
+    features = np.asarray(batch_of()["features"])
+    hidden = (new.stats["seen"] == 0) & (np.arange(FRAMES) < LENGTHS[:, None])[..., None]
+    assert 0.3 < hidden[0].mean() < 0.5
+    np.testing.assert_array_equal(new.stats["seen"][0][~hidden[0]], features[0][~hidden[0]])
+    losses = [(x[m] ** 2).mean() for x, m in zip(features, hidden, strict=True) if m.any()]
+    np.testing.assert_allclose(metrics["loss"], np.mean(losses), rtol=1e-5)
+
+
+def test_a_token_predicts_its_own_times_and_bins() -> None:
+    config = config_of(**KINDS[1])
+    network = Reconstructor(config.model, features=BINS, frames=FRAMES, rngs=nnx.Rngs(0))
+    times, bins, wide, high = 7, 3, 4, 4
+    tokens = jnp.zeros((1, 1 + times * bins, 8)).at[0, 1:, 0].set(jnp.arange(times * bins))
+    network.encode = lambda *_, **__: (tokens, None)
+    network.head = lambda x: jnp.repeat(x[:, :1], wide * high, 1)
+    made = network(jnp.zeros((1, FRAMES, BINS)), jnp.array([FRAMES]), train=False)
+    t, m = np.mgrid[:FRAMES, :BINS]
+    np.testing.assert_array_equal(made[0], (t // wide) * bins + m // high)
