@@ -123,7 +123,12 @@ def begun(
     def begin(key: Any, fold: int = runs.ALL) -> tuple[Any, Any]:
         nonlocal told
         drawn = initialise(key)
-        found = published[runs.ALL if runs.ALL in published else fold]
+        number = runs.ALL if runs.ALL in published else fold
+        if number not in published:
+            raise UserError(
+                f"config.pretrained.weights={wanted.weights!r}: a run of several folds; name one"
+            )
+        found = published[number]
         start = fit(found, config.model, *drawn, features=features, stem=wanted.stem)
         if not told and jax.process_index() == 0:
             print(start.note, file=sys.stderr)

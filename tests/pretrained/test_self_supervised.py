@@ -11,7 +11,7 @@ import ml_collections
 import numpy as np
 import pytest
 
-from jaxsound import load, results, train
+from jaxsound import load, probe, results, train
 from jaxsound.config import default_config, validate
 from jaxsound.data import folds
 from jaxsound.errors import UserError
@@ -193,6 +193,26 @@ def test_what_does_not_go_together_is_one_line(
     with pytest.raises(UserError, match=words) as refused:
         initial_state(experiment_of(tiny_store, **where | changes), 1)
     assert "\n" not in str(refused.value)
+
+
+def test_a_probe_takes_one_fold_that_has_not_heard_its_test_clips(
+    tiny_store: Store, run: Path
+) -> None:
+    def drawn(fold: str, tested: tuple[int, ...]) -> Any:
+        config = config_of(**{"pretrained.weights": str(run / fold)})
+        return probe.drawn(config, tiny_store, tested)(np.arange(20))
+
+    kernels = [
+        model.params["blocks"][0]["qkv"]["kernel"][...]
+        for model in (drawn("fold_1", (1,)), restore(run / "fold_1", classifies=False))
+    ]
+    np.testing.assert_array_equal(*kernels)
+    for fold, tested, words in (
+        ("fold_1", (1, 2), "trained on test clips"),
+        ("", (1,), "name one"),
+    ):
+        with pytest.raises(UserError, match=words):
+            drawn(fold, tested)
 
 
 def test_another_data_set_s_fold_begins_all(tiny_store: Store, run: Path) -> None:
