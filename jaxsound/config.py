@@ -17,7 +17,7 @@ from absl import flags
 
 from jaxsound.errors import UserError
 from jaxsound.features.frontend import SAMPLES, WAVEFORM, FrontendConfig, samples_of
-from jaxsound.keys import IN_SOUND, MODEL_COMMON, MODELS, NEEDS_BINS, SECTIONS, TOP, Key
+from jaxsound.keys import IN_SOUND, LOSS, MODEL_COMMON, MODELS, NEEDS_BINS, SECTIONS, TOP, Key
 from jaxsound.models import stack
 
 HEARING = ("wav2vec2",)  # networks that take samples instead of features
@@ -218,6 +218,26 @@ def _check_transformer(
             refuse("model.stem_channels", model.stem_channels, why)
 
 
+def _check_reconstruction(config: Any, refuse: Callable[[str, Any, str], None]) -> None:
+    """What a network that fills in spectrograms must be, and what would look at labels."""
+    model = config.model
+    if model.name != "transformer":
+        refuse("model.name", model.name, "task='reconstruction' needs 'transformer'")
+    if model.stem == "waveform":
+        refuse("model.stem", model.stem, "task='reconstruction' needs 'conv' or 'frames'")
+    for name in ("drop_tokens", "drop_times", "drop_bins"):
+        if model[name]:
+            refuse(f"model.{name}", model[name], "task='reconstruction' needs all tokens")
+    labels = "task='reconstruction' looks at no labels"
+    for name, key in LOSS.items():
+        if config.loss[name] != key.default:
+            refuse(f"loss.{name}", config.loss[name], labels)
+    if config.distill.run:
+        refuse("distill.run", config.distill.run, labels)
+    if config.monitor == "accuracy":
+        refuse("monitor", config.monitor, labels)
+
+
 def _check_relations(config: ml_collections.ConfigDict, frontend: FrontendConfig) -> None:
     data, model, schedule = config.data, config.model, config.optimizer.schedule
 
@@ -275,6 +295,12 @@ def _check_relations(config: ml_collections.ConfigDict, frontend: FrontendConfig
     if config.loss.logit_adjustment and balanced:
         why = "takes loss.class_weights='none' and data.sampling='shuffled', which do the same"
         refuse("loss.logit_adjustment", config.loss.logit_adjustment, why)
+    if data.unlabelled and data.name != "audio_folder":
+        refuse("data.unlabelled", True, "needs data.name='audio_folder'")
+    if config.task == "reconstruction":
+        _check_reconstruction(config, refuse)
+    elif data.unlabelled:
+        refuse("data.unlabelled", True, "classification needs labels; task='reconstruction' none")
     if data.subset and data.name != "esc50":
         refuse("data.subset", data.subset, "only data.name='esc50' has this subset")
     _check_sound(config, frontend, refuse)

@@ -17,10 +17,10 @@ import optax
 from jaxsound.config import follows_validation, frontend_config
 from jaxsound.data import folds
 from jaxsound.errors import UserError
-from jaxsound.evaluation.evaluators import Classification, Predictions
+from jaxsound.evaluation.evaluators import Classification, Predictions, Reconstruction
 from jaxsound.features.store import Store
 from jaxsound.input import pipeline, teacher
-from jaxsound.job import stopping
+from jaxsound.job import stopping, workdir
 from jaxsound.pretrained.weights import begun
 from jaxsound.training import (
     finetune,
@@ -49,7 +49,7 @@ class Experiment:
     placement: sharding.Placement
     feed: pipeline.Feed  # of training: features or sound
     eval_feed: pipeline.Feed  # always features
-    initialise: state.Initialise
+    initialise: Callable[..., tuple[Any, Any]]  # of a key, and of the fold whose it is
     train_step: Callable[..., Any]
     train_steps: Callable[..., Any]
     eval_step: Callable[..., Any]
@@ -92,7 +92,11 @@ def make_experiment(
     placement = sharding.Placement(sharding.make_mesh(config.batch_size, local), stacked=stacked)
     features = config.data.crop_bins or store.frames.shape[1]
     network, initialise = state.plan_network(
-        config.model, features=features, classes=len(store.class_names), frames=pad
+        config.model,
+        features=features,
+        classes=len(store.class_names),
+        frames=pad,
+        task=config.task,
     )
     finetune.check(config.pretrained, jax.eval_shape(initialise, jax.random.key(0))[0])
     network = dataclasses.replace(network, fixed_statistics=config.pretrained.fixed_statistics)
@@ -107,6 +111,9 @@ def make_experiment(
     until = config.augment.until
     mixing_steps = round(until * steps) if until < 1 else None
     one_step = step.make_train_step(network, optimizer, config, crop, hear, mixing_steps)
+    one_eval = step.make_eval_step(network, pad)
+    if config.task == "reconstruction":
+        one_eval = step.make_error_step(network, pad, config)
     return Experiment(
         config=config,
         store=store,
@@ -115,10 +122,10 @@ def make_experiment(
         placement=placement,
         feed=feed,
         eval_feed=eval_feed,
-        initialise=begun(initialise, config, features),
+        initialise=begun(initialise, config, features, workdir.digest_of_clips(store), splits),
         train_step=placement.jit_train(one_step),
         train_steps=placement.jit_train(one_step, several=True),
-        eval_step=placement.jit_eval(step.make_eval_step(network, pad)),
+        eval_step=placement.jit_eval(one_eval),
         observe=placement.jit_observe(functools.partial(selection.observe, config)),
         crop_frames=crop,
         crop_rows=crop_rows or crop,
@@ -221,7 +228,7 @@ def _frames(config: Any, seconds: float, longest: int) -> int:
 def initial_state(experiment: Experiment, fold: int) -> state.TrainState:
     """One fold's state before its first step, with figures of its training split alone."""
     config, store, train = experiment.config, experiment.store, experiment.splits[fold].train
-    params, stats = experiment.initialise(state.stream_key(config.seed, "init", fold))
+    params, stats = experiment.initialise(state.stream_key(config.seed, "init", fold), fold)
     fixed = (config.data.fixed_mean, config.data.fixed_std)
     mean, std = pipeline.normalisation(
         store, train, config.data.normalize, fixed, skip=config.nonfinite == "skip"
@@ -311,7 +318,8 @@ def evaluator(
 ) -> Classification:
     """An evaluator of one split of these folds, `every` so many epochs and at the `last` step."""
     clips = [getattr(experiment.splits[fold], split) for fold in group]
-    return Classification(
+    kind = Reconstruction if experiment.config.task == "reconstruction" else Classification
+    return kind(
         name=split,
         every=every * experiment.steps_per_epoch,
         last=last,

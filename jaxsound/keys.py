@@ -27,6 +27,11 @@ def _is_span(value: str) -> bool:
 
 
 TOP = {
+    "task": choice(
+        "classification",
+        ("classification", "reconstruction"),
+        "What is learnt: classes, or without labels to fill in masked parts of spectrograms.",
+    ),
     "seed": integer(0, "Seeds initialisation, order, crops, augmentation and dropout."),
     "epochs": integer(100, "Passes over the training clips.", low=1),
     "batch_size": integer(32, "Clips per step, over all devices and hosts together.", low=1),
@@ -72,6 +77,9 @@ DATA = {
     "subset": choice("", ("", "esc10"), "Part of the data set: 'esc10' of ESC-50."),
     "partial": flag(False, "Go on with a copy that is not whole; the result says so."),
     "on_bad": choice("stop", ("stop", "skip"), "What a broken recording does."),
+    "unlabelled": flag(
+        False, "'audio_folder': all recordings in it, in whatever folders, without classes."
+    ),
     "make_folds": integer(5, "Folds to make where the data set has none.", low=2),
     "sampling": choice(
         "shuffled",
@@ -183,7 +191,8 @@ NEEDS_BINS = ("freq_masks", "freq_mix", "mel_jitter", "equaliser_db", "low_pass"
 PRETRAINED = {
     "weights": text(
         "",
-        "Published: a safetensors file, its folder, or OWNER/NAME@COMMIT of the hub; '' for none.",
+        "A safetensors file, its folder, OWNER/NAME@COMMIT of the hub, or a run or a fold of "
+        "jaxsound's; '' for none.",
     ),
     "sha256": text("", "That the file must have; '' takes any, and the run's record gets it."),
     "stem": choice("sum", ("sum", "mean"), "Weights of three colours to those of one spectrogram."),
@@ -193,6 +202,12 @@ PRETRAINED = {
     "layer_decay": real(1.0, "Learning rate of a block over that of the next.", 0.01, 1.0),
     "head_rate": real(1.0, "Learning rate of the classifier over peak_lr."),
     "head_first": real(0.0, "Share of the steps in which the classifier trains alone.", 0.0, 0.5),
+}
+
+RECONSTRUCTION = {
+    "masked_share": real(0.6, "Of a clip's patches that are masked.", 0.01, 0.99),
+    "patch_frames": integer(16, "Frames of a patch.", low=1),
+    "patch_bins": integer(16, "Bins of a patch; as many as there are mask whole times.", low=1),
 }
 
 DISTILL = {
@@ -207,5 +222,6 @@ SECTIONS = {
     "loss": LOSS,
     "augment": AUGMENT,
     "pretrained": PRETRAINED,
+    "reconstruction": RECONSTRUCTION,
     "distill": DISTILL,
 }

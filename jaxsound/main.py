@@ -13,8 +13,8 @@ from jaxsound import allocator, train
 from jaxsound.cache import cache_root, keep_programs
 from jaxsound.config import in_one_line, validate
 from jaxsound.errors import UserError
-from jaxsound.evaluation.crossval import format_table
 from jaxsound.job import hosts, mirror, stopping
+from jaxsound.results import format_table
 
 CONFIG = config_flags.DEFINE_config_file(
     "config",

@@ -11,7 +11,7 @@ clips. The probes and how they are chosen: `jaxsound.evaluation.probe`.
 import argparse
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,8 @@ def of_config(argv: Sequence[str]) -> tuple[str, dict[str, Any]]:
         values(argv)
         config, file = values.config, config_flags.get_config_filename(values["config"])
     validate(config)
+    if config.task != "classification":
+        raise UserError(f"config.task={config.task!r}: a probe is of classes")
     if not config.data.validation:
         raise UserError(
             "config.data.validation=0.0: the probe is chosen by validation clips; hold some out"
@@ -97,7 +99,7 @@ def of_config(argv: Sequence[str]) -> tuple[str, dict[str, Any]]:
         fold: folds.split(store, fold, validation=config.data.validation, seed=config.seed)
         for fold in chosen
     }
-    network = drawn(config, store)
+    network = drawn(config, store, splits)
 
     def model(fold: int) -> Trained:
         return network(splits[fold].train)
@@ -117,18 +119,19 @@ def of_run(directory: Path, changes: dict[str, str]) -> dict[str, Any]:
     )
 
 
-def drawn(config: Any, store: Store) -> Callable[[np.ndarray], Trained]:
+def drawn(config: Any, store: Store, tested: Iterable[int] = ()) -> Callable[[np.ndarray], Trained]:
     """The config's network as training would begin with it, for features of some clips' statistics.
 
     Its values are the same for all folds; those that training would draw anew for each are those
-    of a fold 0.
+    of a fold 0. Weights of a run that has heard test clips of the folds `tested` are refused.
     """
     frames, features = input_shape(config, int(store.lengths.max()))
     names = store.class_names
     network, initialise = state.plan_network(
         config.model, features=features, classes=len(names), frames=frames
     )
-    params, stats = begun(initialise, config, features)(state.stream_key(config.seed, "init", 0))
+    begin = begun(initialise, config, features, workdir.digest_of_clips(store), tested)
+    params, stats = begin(state.stream_key(config.seed, "init", 0))
     fixed = (config.data.fixed_mean, config.data.fixed_std)
 
     def model(clips: np.ndarray) -> Trained:

@@ -15,7 +15,7 @@ import ml_collections
 import numpy as np
 
 from jaxsound.data import folds
-from jaxsound.evaluation import crossval, images
+from jaxsound.evaluation import images
 from jaxsound.experiment import (
     Experiment,
     evaluator,
@@ -31,7 +31,7 @@ from jaxsound.experiment import (
 from jaxsound.input.stores import prepare_store
 from jaxsound.job import hosts, stopping, workdir
 from jaxsound.pretrained import files
-from jaxsound.results import finish, fold_result, weights_tested
+from jaxsound.results import finish, weights_tested, write_fold
 from jaxsound.training import selection, state, wandb_writer
 from jaxsound.training.checkpoint import Checkpoints
 from jaxsound.training.profiling import Profile
@@ -150,8 +150,9 @@ def train_folds(experiment: Experiment, group: list[int], directory: Path) -> No
         name = "test" if config.select == "last" else "test_best"
         test = evaluator(experiment, group, "test")(selection.chosen(current), now)
         progress.evaluated(now, name, test)
-        matrices = [functools.partial(images.confusion, experiment.store, part) for part in test]
-        progress.image(now, f"{name}/confusion", matrices)
+        if config.task == "classification":
+            drawn = [functools.partial(images.confusion, experiment.store, part) for part in test]
+            progress.image(now, f"{name}/confusion", drawn)
         if placement.stacked:
             save_apart(experiment, group, current, iterators, directory, now, progress.seconds)
     # Only now, with checkpoints and curves on disk, does a fold count as done.
@@ -159,9 +160,8 @@ def train_folds(experiment: Experiment, group: list[int], directory: Path) -> No
     seconds = progress.seconds / len(group)
     for fold, predictions, step in zip(group, test, tested, strict=True):
         about_weights = weights_tested(experiment, directory / f"fold_{fold}", step)
-        result = fold_result(experiment, fold, predictions, now, seconds, about_weights)
         if jax.process_index() == 0 or config.crossval == "process":
-            crossval.write_fold(directory, result)
+            write_fold(experiment, directory, fold, predictions, now, seconds, about_weights)
 
 
 def open_progress(

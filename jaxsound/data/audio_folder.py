@@ -11,6 +11,8 @@ from jaxsound.data.audio import SUFFIXES, printable
 from jaxsound.data.builder import Builder, Clip, Listing, Options, read_csv
 from jaxsound.errors import UserError
 
+UNLABELLED = "unlabelled"  # the one class of recordings whose labels nobody looks at
+
 
 class AudioFolder(Builder):
     """`manual_dir` is a folder with a folder per class, searched recursively, or a CSV.
@@ -19,6 +21,9 @@ class AudioFolder(Builder):
     `fold` (1, 2, ..., or 0 for clips that only ever train), `group` (the source recording; by
     default the file) and `start` and `end` (seconds of the file). Class names are sorted. Without
     folds, `make_folds` stratified ones are made that divide no group.
+
+    With `unlabelled` folders are no classes: every recording at any depth counts, a CSV needs no
+    `label`, and all are of one class, `UNLABELLED`.
     """
 
     TITLE = "audio folder"
@@ -33,15 +38,18 @@ class AudioFolder(Builder):
                 "data.manual_dir is empty: give a folder with a folder per class, or a CSV with "
                 "columns path and label, with --config.data.manual_dir=DIR"
             )
-        if folder.is_dir():
+        if folder.is_dir() and options.unlabelled:
+            labelled, own_folds = from_anywhere(folder), False
+        elif folder.is_dir():
             labelled, own_folds = from_folders(folder), False
         elif folder.is_file():
-            labelled, own_folds = from_csv(folder)
+            labelled, own_folds = from_csv(folder, labels=not options.unlabelled)
         else:
             raise UserError(f"data.manual_dir={folder}: no such folder or CSV")
         names = sorted({label for _, label in labelled})
         clips = [dataclasses.replace(clip, label=names.index(label)) for clip, label in labelled]
-        _check_classes(clips, names, folder)
+        if not options.unlabelled:
+            _check_classes(clips, names, folder)
         if own_folds:
             _check_folds(clips, folder)
         else:
@@ -62,7 +70,8 @@ def from_folders(root: Path) -> list[tuple[Clip, str]]:
         raise _unreadable(error) from error
     if len(classes) < 2:
         raise UserError(
-            f"{root}: {len(classes)} class folders in it; classification takes at least 2"
+            f"{root}: {len(classes)} class folders in it; classification takes at least 2; "
+            "what has no labels takes --config.task=reconstruction --config.data.unlabelled=True"
         )
     labelled = []
     for folder in classes:
@@ -75,6 +84,15 @@ def from_folders(root: Path) -> list[tuple[Clip, str]]:
             name = printable(path.relative_to(root))
             labelled.append((Clip(path, name, 0, name, 0), printable(folder.name)))
     return labelled
+
+
+def from_anywhere(root: Path) -> list[tuple[Clip, str]]:
+    paths = sorted(_recordings(root))
+    if not paths:
+        raise UserError(f"{root}: no recordings in it")
+    names = [printable(path.relative_to(root)) for path in paths]
+    clips = (Clip(path, name, 0, name, 0) for path, name in zip(paths, names, strict=True))
+    return [(clip, UNLABELLED) for clip in clips]
 
 
 def _recordings(folder: Path) -> Iterator[Path]:
@@ -93,13 +111,14 @@ def _unreadable(error: OSError) -> UserError:
     return UserError(f"{printable(error.filename)}: the folder cannot be read ({error.strerror})")
 
 
-def from_csv(table: Path) -> tuple[list[tuple[Clip, str]], bool]:
-    rows = read_csv(table, ("path", "label"))
+def from_csv(table: Path, *, labels: bool = True) -> tuple[list[tuple[Clip, str]], bool]:
+    rows = read_csv(table, ("path", "label") if labels else ("path",))
     own_folds = "fold" in rows[0]
     labelled, seen = [], set()
     for line, row in enumerate(rows, start=2):
         where = f"{table}, line {line}"
         cells = {key: (value or "").strip() for key, value in row.items() if isinstance(key, str)}
+        cells |= {} if labels else {"label": UNLABELLED}
         clip = _clip(cells, table.parent, where, own_folds)
         if clip.clip_id in seen:
             raise UserError(f"{where}: {clip.clip_id} is listed twice")

@@ -104,6 +104,7 @@ class Options:
     partial: bool = False
     on_bad: str = "stop"
     make_folds: int = 5
+    unlabelled: bool = False
 
 
 @dataclasses.dataclass(eq=False)

@@ -105,7 +105,7 @@ def find(data: Any) -> Source:
         source = (listing.class_names, listing.missing, files)
     else:
         listing, source = None, builder_class.archive_key()
-    shaping = dataclasses.astuple(dataclasses.replace(options, make_folds=0))  # folds: in source
+    shaping = (options.subset, options.partial, options.on_bad, 0)  # labels and folds: in source
     fingerprint = digest(str(builder_class.VERSION), source, shaping)
     return Source(builder_class, options, listing, fingerprint)
 
@@ -115,7 +115,7 @@ def prepare(data: Any, source: Source | None = None) -> Dataset:
 
     Args:
       data: an object with the attributes `name`, `manual_dir`, `cache_dir`, `subset`, `partial`,
-        `on_bad` and `make_folds` of `config.data`.
+        `on_bad`, `make_folds` and, where it has one, `unlabelled` of `config.data`.
       source: what `find` has found, if it was asked before.
 
     Raises `UserError` for a name or option that is not known, a copy that is missing or not
@@ -153,7 +153,13 @@ def _checked(data: Any) -> tuple[type[Builder], Options]:
         raise UserError(f"data.subset={data.subset!r} is not in {data.name}; there is {known}")
     if data.on_bad not in ("stop", "skip"):
         raise UserError(f"data.on_bad={data.on_bad!r} is not known; there are 'stop' and 'skip'")
-    options = Options(data.subset, bool(data.partial), data.on_bad, int(data.make_folds))
+    options = Options(
+        subset=data.subset,
+        partial=bool(data.partial),
+        on_bad=data.on_bad,
+        make_folds=int(data.make_folds),
+        unlabelled=bool(getattr(data, "unlabelled", False)),
+    )
     return builder_class, options
 
 

@@ -149,7 +149,9 @@ def read_predictions(path: str | os.PathLike[str], class_names: Sequence[str]) -
         with path.open(newline="", **files.TEXT) as file:  # type: ignore[call-overload]
             header, *rows = list(csv.reader(file))
     except FileNotFoundError:
-        raise UserError(f"{path} is missing; run its fold again") from None
+        raise UserError(
+            f"{path} is missing; run its fold again (with task='reconstruction' there is none)"
+        ) from None
     if header != _header(class_names):
         raise UserError(f"{path} has other columns than the run's classes; run its fold again")
     index = {name: i for i, name in enumerate(class_names)}
@@ -293,7 +295,7 @@ def _pool(
         "clips_used": len(rows.labels),
         "groups": len(np.unique(rows.groups)),
         "crossings": crossings,
-        "versions": _versions(),
+        "versions": versions(),
         **about,
     }
 
@@ -321,25 +323,32 @@ def _protocol(records: Sequence[Mapping[str, Any]], publisher_folds: bool) -> st
     )
 
 
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
+def versions() -> dict[str, str]:
+    """Of what made a result: Python, jaxsound and `PACKAGES`."""
+    found = {"python": platform.python_version()}
     for package in ("jaxsound", *PACKAGES):
         try:
-            versions[package] = importlib.metadata.version(package)
+            found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return versions
+    return found
 
 
-def read_fold(workdir: Path, fold: int) -> dict[str, Any]:
-    """What `write_fold` has written; raises `UserError` where it is missing or not whole."""
+def read_fold(workdir: Path, fold: int, task: str = "classification") -> dict[str, Any]:
+    """What `write_fold` has written, here or in `reconstruction.py`.
+
+    Raises `UserError` where it is missing, not whole, or of a run with another task.
+    """
     path = workdir / f"fold_{fold}.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} is missing: fold {fold} has not finished; run it first") from None
     except json.JSONDecodeError:
         raise UserError(f"{path} is not whole; remove it and run fold {fold} again") from None
+    if (there := record.get("task", "classification")) != task:
+        raise UserError(f"{path} is of a run with task={there!r}; this takes one of {task}")
+    return record
 
 
 def _concatenate(parts: Sequence[Predictions]) -> Predictions:

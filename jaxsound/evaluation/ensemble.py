@@ -140,6 +140,8 @@ def result_of(directory: Path) -> dict[str, Any]:
         ) from None
     except ValueError:
         raise UserError(f"{path} is not whole; run the experiment's command again") from None
+    if result.get("task"):
+        raise UserError(f"{path} is of a run with task={result['task']!r}, which has no classes")
     return result
 
 

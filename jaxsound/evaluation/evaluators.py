@@ -18,7 +18,10 @@ from jaxsound.training import losses
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
-    """Logits `[N, C]` float32 of one fold's clips, in the order of `clips [N]`, and metrics."""
+    """Logits `[N, C]` float32 of one fold's clips, in the order of `clips [N]`, and metrics.
+
+    Of a network that reconstructs, errors `[N, 2]` in their place: its own, and the mean's.
+    """
 
     clips: np.ndarray
     logits: np.ndarray
@@ -36,7 +39,7 @@ class Classification:
       clips: for each fold, the indices of its clips.
       labels: of all clips of the store, `[N]`.
       clip_ids: likewise.
-      skip: clips without finite logits get equal ones and are named, and do not stop the run.
+      skip: clips without finite logits are named, and do not stop the run.
       between: called before each batch; what it raises goes through.
       batches: for each fold, a function from batch number to host batch.
       place: host batches to a device batch.
@@ -93,24 +96,38 @@ class Classification:
 
     def _predictions(self, clips: np.ndarray, logits: np.ndarray) -> Predictions:
         """`logits [N', C]` still hold the rows that filled up the last batches."""
-        self._check(clips, logits)
+        wrong = self._wrong(clips, logits, "logits", "all classes are taken as equally likely")
+        logits[wrong] = 0
         label = np.resize(self.labels[clips], len(logits))
         metrics = {name: float(x) for name, x in _measure(logits, label, len(clips)).items()}
         return Predictions(clips, logits[: len(clips)], metrics)
 
-    def _check(self, clips: np.ndarray, logits: np.ndarray) -> None:
-        """The weights are finite, so where logits are not it is the clip."""
-        wrong = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+    def _wrong(self, clips: np.ndarray, rows: np.ndarray, what: str, told: str) -> np.ndarray:
+        """Which rows are not finite. The weights are, so it is the clips, and they are named."""
+        wrong = np.flatnonzero(~np.isfinite(rows).all(axis=1))
         if not len(wrong):
-            return
-        found = np.unique(np.resize(clips, len(logits))[wrong])
+            return wrong
+        found = np.unique(np.resize(clips, len(rows))[wrong])
         names = [str(name) for name in self.clip_ids[found]]
         more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-        line = f"{self.name} clips {', '.join(names[:8])}{more}: their logits are not finite"
+        line = f"{self.name} clips {', '.join(names[:8])}{more}: their {what} are not finite"
         if not self.skip:
-            raise UserError(f"{line}; config.nonfinite='skip' takes all classes as equally likely")
-        tqdm.write(f"{line}; all classes are taken as equally likely", file=sys.stderr)
-        logits[wrong] = 0
+            raise UserError(f"{line}; with config.nonfinite='skip', {told}")
+        tqdm.write(f"{line}; {told}", file=sys.stderr)
+        return wrong
+
+
+class Reconstruction(Classification):
+    """As `Classification`, of a network that reconstructs: `eval_step` gives errors `[B, 2]`.
+
+    The metrics are their means over clips; those that are not finite are left out.
+    """
+
+    def _predictions(self, clips: np.ndarray, logits: np.ndarray) -> Predictions:
+        errors = logits[: len(clips)]
+        errors[self._wrong(clips, errors, "errors", "they are left out")] = np.nan
+        means = [float(np.nanmean(column, dtype=np.float64)) for column in errors.T]
+        return Predictions(clips, errors, dict(zip(("loss", "loss_of_mean"), means, strict=True)))
 
 
 @jax.jit

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from jaxsound.errors import UserError
-from jaxsound.evaluation import crossval, curves, metrics, plots
+from jaxsound.evaluation import crossval, curves, metrics, plots, reconstruction
 from jaxsound.evaluation.crossval import percent
 from jaxsound.evaluation.plots import confusion_figure, spectrogram_figure
 
@@ -101,26 +101,25 @@ def write_report(workdir: str | os.PathLike[str], places: Mapping[int, Path] | N
         ) from None
     except json.JSONDecodeError:
         raise UserError(f"{path} is not whole; run the experiment's command again") from None
-    names = result["class_names"]
-    rows = crossval.read_predictions(workdir / "predictions.csv", names)
     lines = {
         k: curves.read((places or {}).get(k, workdir) / f"fold_{k}" / "metrics.jsonl")
         for k in (fold["fold"] for fold in result["folds"])
     }
     dataset = (result.get("config") or {}).get("data", {}).get("name", "")
     title = escape(" · ".join(filter(None, [workdir.resolve().name, dataset])))
-    sections = [
-        _headline(result, title),
-        _section("Folds", _folds(result)),
-        _section("Curves", _curves(lines)),
-        _section("Confusion", _confusion(np.array(result["confusion"]), names)),
-        _section("Classes", _classes(result)),
-        _section("Calibration", _calibration(result)),
-        _section("Worst mistakes", _worst(rows, names)),
-        _section("Clips left out", _left_out(result["clips_left_out"])),
-        _section("Sources in more than one fold", _crossings(result["crossings"], names)),
-        _section("Configuration", _record(result)),
-    ]
+    names, reconstructs = result.get("class_names"), result.get("task") == reconstruction.TASK
+    head, folds = (_reconstruction, _errors) if reconstructs else (_headline, _folds)
+    parts = {"Folds": folds(result), "Curves": _curves(lines)}
+    if not reconstructs:
+        rows = crossval.read_predictions(workdir / "predictions.csv", names)
+        parts["Confusion"] = _confusion(np.array(result["confusion"]), names)
+        parts["Classes"] = _classes(result)
+        parts["Calibration"] = _calibration(result)
+        parts["Worst mistakes"] = _worst(rows, names)
+    parts["Clips left out"] = _left_out(result["clips_left_out"])
+    parts["Sources in more than one fold"] = _crossings(result["crossings"], names)
+    parts["Configuration"] = _record(result)
+    sections = [head(result, title), *(_section(*part) for part in parts.items())]
     page = f"{HEAD}<title>{title}</title><style>{STYLE}</style></head>\n<body>\n"
     page += "\n".join(filter(None, sections)) + "\n</body></html>\n"
     report, beside = workdir / "report.html", workdir / "report.html.tmp"
@@ -156,6 +155,28 @@ def _headline(result: Mapping[str, Any], title: str) -> str:
         f'<h1>{title}</h1><div class="figure">{mean} <span>{spread}</span></div>'
         f'<div class="facts">{told}</div><p>{meaning} {escape(result["protocol"])}</p>{notes}'
     )
+
+
+def _reconstruction(result: Mapping[str, Any], title: str) -> str:
+    notes = "".join(
+        f'<p class="note">{escape(text)}</p>' for text in reconstruction.remarks(result)
+    )
+    return (
+        f'<h1>{title}</h1><div class="figure">{result["loss_mean"]:.3f} '
+        f"<span>{reconstruction.spread(result)}</span></div><p>Reconstruction loss. "
+        f"{escape(result['protocol'])}</p>{notes}"
+    )
+
+
+def _errors(result: Mapping[str, Any]) -> str:
+    rows = []
+    for fold in result["folds"]:
+        clips = [f"{fold['clips'][split]:,}" for split in ("train", "validation", "test")]
+        figures = [_number(fold[name]) for name in ("loss", "loss_of_mean")]
+        time = crossval.duration(fold["seconds"])
+        rows.append([fold["fold"], *figures, *clips, f"{fold['steps']:,}", time])
+    head = "fold,loss,of the mean,training clips,validation clips,test clips,steps,time"
+    return _table(head.split(","), rows)
 
 
 def _folds(result: Mapping[str, Any]) -> str:
@@ -242,13 +263,13 @@ def _left_out(clips: Sequence[Mapping[str, Any]]) -> str:
     return _table(["clip", "reason"], [[c["clip"], c["reason"]] for c in clips], {0, 1})
 
 
-def _crossings(crossings: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
+def _crossings(crossings: Sequence[Mapping[str, Any]], names: Sequence[str] | None) -> str:
     if not crossings:
         return ""
     rows = []
     for crossing in crossings:
         folds = ", ".join(map(str, crossing.get("folds", ())))
-        labels = ", ".join(names[label] for label in crossing.get("labels", ()))
+        labels = ", ".join(names[label] for label in crossing.get("labels", ()) if names)
         rows.append([crossing.get("group", ""), folds, labels])
     text = "The publisher's folds were kept as they are; they divide these source recordings."
     return f'<p class="soft">{text}</p>{_table(["source", "folds", "classes"], rows, {0, 1, 2})}'

@@ -100,9 +100,13 @@ def _record(directory: Path) -> dict[str, Any]:
     path = directory / "config.json"
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return {key: record[key] for key in ("config", "clips")} | {"data": record.get("data")}
+        task = record["config"].get("task", "classification")
+        found = {key: record[key] for key in ("config", "clips")} | {"data": record.get("data")}
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{path} is not whole or not of a run") from None
+    if task != "classification":
+        raise UserError(f"{directory} is a run with task={task!r}, which has no classes")
+    return found
 
 
 def _check_alike(records: Mapping[Path, Mapping[str, Any]]) -> None:

@@ -80,14 +80,16 @@ def plan(path: Path, repo: str, licence: str = "") -> Plan:
 
 
 def _plan_run(path: Path, repo: str, licence: str) -> Plan:
-    _require(path, RUN_FILES)
     files = {name: path / name for name in RUN_FILES}
     try:
         result = json.loads((path / "crossval.json").read_bytes())
+        if result.get("task"):
+            raise UserError(f"{path} is a run with task={result['task']!r}; only classifiers go up")
+        _require(path, RUN_FILES)
         text = card.for_run(result, repo, licence)
         folds, config = [fold["fold"] for fold in result["folds"]], result["config"]
         data = config["data"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path / 'crossval.json'} is not of this version's making or not whole "
             f"({type(error).__name__}: {error})"

@@ -64,6 +64,8 @@ def open_run(directory: Path, changes: Mapping[str, str] | None = None) -> Finis
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not whole or not of a run ({error})") from None
     config.update_from_flattened_dict(dict(changes or {}))
+    if config.task != "classification":
+        raise UserError(f"{directory} is a run with task={config.task!r}, which has no classes")
     done = sorted(int(p.stem.removeprefix("fold_")) for p in directory.glob("fold_*.json"))
     if not done:
         raise UserError(f"{directory}: no fold of this run is done; run it to its end")

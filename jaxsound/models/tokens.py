@@ -46,12 +46,12 @@ def drop_tokens(
     time_key, bin_key, token_key = jax.random.split(key, 3)
     own = length // bins
     columns = total // bins
-    in_time = _some(time_key, jnp.arange(columns) < own[:, None], left(own, times))
+    in_time = some(time_key, jnp.arange(columns) < own[:, None], left(own, times))
     every = jnp.ones((batch, bins), bool)
-    in_bin = _some(bin_key, every, jnp.full((batch,), left(bins, frequencies)))
+    in_bin = some(bin_key, every, jnp.full((batch,), left(bins, frequencies)))
     stays = (in_time[:, :, None] & in_bin[:, None, :]).reshape(batch, total)
     length = left(left(own, times) * left(bins, frequencies), tokens)
-    stays = _some(token_key, stays, length)
+    stays = some(token_key, stays, length)
     most = left(left(columns, times) * left(bins, frequencies), tokens)
     order = jnp.argsort(~stays, axis=1, stable=True)[:, :most]
     x = jnp.take_along_axis(x, order[..., None], axis=1)
@@ -59,8 +59,11 @@ def drop_tokens(
     return jnp.where(valid[..., None], x, 0), length
 
 
-def _some(key: Array, candidates: Array, count: Array) -> Array:
-    """Of the `candidates [B, N]` a random `count [B]`, as another such mask."""
+def some(key: Array, candidates: Array, count: Array) -> Array:
+    """Of the `candidates [B, N]` a random `count [B]`, as another such mask.
+
+    Which they are does not depend on how many others there are after the last candidate.
+    """
     # With N first, a position's number is the same whatever N is.
     drawn = jax.random.uniform(key, candidates.shape[::-1]).T
     score = jnp.where(candidates, drawn, 2.0)

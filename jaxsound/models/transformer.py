@@ -258,6 +258,15 @@ class Transformer(nnx.Module):
         self, x: Array, length: Array, *, train: bool, rngs: nnx.Rngs | None = None
     ) -> Array:
         """Normalised features `[B, T, M]`, valid frames `[B]` -> logits `[B, C]` float32."""
+        x = self._pool(*self.encode(x, length, train=train, rngs=rngs))
+        for layer in self.hidden:
+            x = nnx.relu(layer(x))
+        return self.head(x)
+
+    def encode(
+        self, x: Array, length: Array, *, train: bool, rngs: nnx.Rngs | None = None
+    ) -> tuple[Array, Array]:
+        """Features as in a call -> tokens `[B, N, D]`, a class token first, how many are valid."""
         x = masking.zero_padding(x, length).astype(self.dtype)
         x, length = self.stem(x, length, train)
         x = self._add_positions(x, length)
@@ -272,10 +281,7 @@ class Transformer(nnx.Module):
         run = nnx.remat(Block.__call__, static_argnums=(3,)) if self.remat else Block.__call__
         for block in self.blocks:
             x = run(block, x, length, train, rngs)
-        x = self._pool(x if self.norm is None else self.norm(x), length)
-        for layer in self.hidden:
-            x = nnx.relu(layer(x))
-        return self.head(x)
+        return x if self.norm is None else self.norm(x), length
 
     def _add_positions(self, x: Array, length: Array) -> Array:
         batch, tokens, width = x.shape

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from jaxsound.errors import UserError
+from jaxsound.pretrained import runs
 
 FILE = "model.safetensors"
 _PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
@@ -24,16 +25,18 @@ _FLOATS = ("float16", "float32", "float64")
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """A file of weights as its publisher has it.
+    """A file of weights as its publisher has it, or a fold of a run of ours.
 
     `tensors` are read-only NumPy arrays by their publisher's names, floating ones as float32.
-    `about` is the `config.json` beside the file; empty where there is none.
+    `about` is the `config.json` beside the file; empty where there is none. Of a run it is the
+    `model` section with `frontend`.
     """
 
     path: Path
     sha256: str
     tensors: Mapping[str, np.ndarray]
     about: Mapping[str, Any]
+    of_run: bool = False
 
 
 def on_hub(where: str) -> bool:
@@ -64,12 +67,28 @@ def read(where: str, sha256: str = "") -> Published:
         raise UserError(
             f"{path}: it or the config.json beside it cannot be read ({error})"
         ) from None
-    if sha256 and found != sha256.lower():
-        raise UserError(
-            f"{path}: its SHA-256 is {found}, and {sha256} is wanted "
-            "(--config.pretrained.sha256= takes any)"
-        )
+    _same(path, found, sha256)
     return Published(path, found, _tensors(path), config if isinstance(config, dict) else {})
+
+
+def read_all(where: str, sha256: str = "") -> dict[int, Published]:
+    """As `read`, of a run of ours too: by the fold that begins with it, `runs.ALL` for every one.
+
+    Fold k of a run's directory is for fold k, one fold's own directory for every fold. `sha256` is
+    that of all.
+    """
+    if not (places := runs.folds(where)):
+        return {runs.ALL: read(where, sha256)}
+    found = {}
+    for fold, place in places.items():
+        digest, tensors, about = runs.read(place)
+        found[fold] = Published(place, digest, tensors, about, of_run=True)
+    together = next(iter(found.values())).sha256
+    if runs.ALL not in found:
+        digests = [f"{fold} {part.sha256}" for fold, part in found.items()]
+        together = hashlib.sha256("\n".join(digests).encode()).hexdigest()
+    _same(Path(where), together, sha256)
+    return {fold: dataclasses.replace(part, sha256=together) for fold, part in found.items()}
 
 
 def pin(section: Any, finished: str = "") -> None:
@@ -88,7 +107,8 @@ def pin(section: Any, finished: str = "") -> None:
     if finished and (on_hub(section.weights) or not Path(section.weights).expanduser().exists()):
         section.sha256 = section.sha256 or finished
     elif section.weights:
-        section.sha256 = read(section.weights, section.sha256).sha256
+        found = read_all(section.weights, section.sha256)
+        section.sha256 = next(iter(found.values())).sha256
 
 
 def write(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
@@ -100,6 +120,14 @@ def write(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
         _import("safetensors.numpy").save_file(arrays, path, metadata={"format": "pt"})
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror or error})") from None
+
+
+def _same(path: Path, found: str, wanted: str) -> None:
+    if wanted and found != wanted.lower():
+        raise UserError(
+            f"{path}: its SHA-256 is {found}, and {wanted} is wanted "
+            "(--config.pretrained.sha256= takes any)"
+        )
 
 
 def _local(where: str) -> Path | None:

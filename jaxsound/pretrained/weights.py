@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxsound.errors import UserError
 from jaxsound.models.ast import TOKENS, patches
-from jaxsound.pretrained import files
+from jaxsound.pretrained import files, runs
 from jaxsound.pretrained.entries import Entry, Layout, Path
 from jaxsound.pretrained.files import Published
 from jaxsound.pretrained.layouts import layouts
@@ -56,9 +56,9 @@ def fit(
       UserError: one line that names the tensor, where the file is of another network: none of its
         layouts, a tensor that is missing, too many or of another shape, another configuration.
     """
-    layout = _layout(published, config)
-    _agree(published, layout, config)
     ours = {**flat(params), **flat(stats)}
+    layout = runs.layout(config, ours) if published.of_run else _layout(published, config)
+    _agree(published, layout, config)
     values, new = dict(ours), []
     for entry in _entries(published, layout):
         there, wanted = [published.tensors[name] for name in entry.names], ours[entry.path]
@@ -88,31 +88,48 @@ def fit(
 
 
 def begun(
-    initialise: Callable[[Any], tuple[Any, Any]], config: Any, features: int
-) -> Callable[[Any], tuple[Any, Any]]:
+    initialise: Callable[[Any], tuple[Any, Any]],
+    config: Any,
+    features: int,
+    clips: str = "",
+    folds: Iterable[int] = (),
+) -> Callable[..., tuple[Any, Any]]:
     """Initial values of a key: those of `initialise`, or of what the configuration names.
+
+    Where it names a run with several folds, a second argument says whose they are.
 
     Args:
       initialise: draws parameters and statistics of a key.
       config: the whole configuration (`model` and `pretrained` are read).
       features: M of the network's input.
+      clips: the digest of this run's clips, and `folds` that it tests on: a run of ours on the same
+        clips gives each its own.
 
     Returns:
       A function like it, which says once on stderr what it read.
 
     Raises:
-      UserError: as `files.read` and, when it is called, `fit`.
+      UserError: as `files.read`, `runs.check` and, when it is called, `fit`.
     """
     wanted = config.pretrained
     if not wanted.weights:
-        return initialise
-    published = files.read(wanted.weights, wanted.sha256)
+        return lambda key, fold=runs.ALL: initialise(key)
+    published = files.read_all(wanted.weights, wanted.sha256)
+    one = next(iter(published.values()))
+    if one.of_run:
+        runs.check(config, one.about, clips, folds)
     told = False
 
-    def begin(key: Any) -> tuple[Any, Any]:
+    def begin(key: Any, fold: int = runs.ALL) -> tuple[Any, Any]:
         nonlocal told
         drawn = initialise(key)
-        start = fit(published, config.model, *drawn, features=features, stem=wanted.stem)
+        number = runs.ALL if runs.ALL in published else fold
+        if number not in published:
+            raise UserError(
+                f"config.pretrained.weights={wanted.weights!r}: a run of several folds; name one"
+            )
+        found = published[number]
+        start = fit(found, config.model, *drawn, features=features, stem=wanted.stem)
         if not told and jax.process_index() == 0:
             print(start.note, file=sys.stderr)
         told = True
@@ -191,12 +208,13 @@ def _agree(published: Published, layout: Layout, config: Any) -> None:
             raise UserError(
                 f"config.model.{key}={getattr(config, key)!r}: {layout.name} has {wants!r}"
             )
+    place = "configuration of" if published.of_run else "config.json beside"
     for key, field in layout.fields.items():
         there = published.about.get(field, getattr(config, key))
         if there != getattr(config, key):
             raise UserError(
                 f"config.model.{key}={getattr(config, key)!r}: {field} is {there!r} in the "
-                f"config.json beside {published.path}"
+                f"{place} {published.path}"
             )
 
 

@@ -1,4 +1,4 @@
-"""Losses over logits `[B, C]` and soft labels `[B, C]`."""
+"""Losses over logits `[B, C]` and soft labels `[B, C]`, and over masked spectrograms."""
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,15 @@ def cross_entropy(logits: Array, target: Array) -> Array:
 def weighted_mean(loss: Array, weight: Array) -> Array:
     """`sum(w l) / sum(w)`, as `torch.nn.CrossEntropyLoss(weight=...)` has it; 0 for no weight."""
     return (loss * weight).sum() / jnp.maximum(weight.sum(), 1e-9)
+
+
+def masked_square(error: Array, mask: Array) -> Array:
+    """Mean square of each example's `error [B, T, M]` where `mask` is True, `[B]`; 0 for nowhere.
+
+    With as many masked values in each example, their mean is the loss of MAE (He et al., 2022).
+    """
+    squares = jnp.where(mask, jnp.square(error.astype(jnp.float32)), 0)
+    return squares.sum((1, 2)) / jnp.maximum(mask.sum((1, 2)), 1)
 
 
 def class_weights(kind: str, labels: np.ndarray, classes: int) -> np.ndarray:

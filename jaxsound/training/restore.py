@@ -88,18 +88,20 @@ class Trained:
         return features, length
 
 
-def restore(directory: str | Path) -> Trained:
+def restore(directory: str | Path, *, classifies: bool = True) -> Trained:
     """The newest checkpoint of one fold.
 
     Args:
       directory: a fold of a run (`runs/x/fold_1`), or the `checkpoints` in it.
+      classifies: whether it must have a classifier, as all but a beginning of another run takes.
 
     Every file of it is compared with the checkpoint's manifest first (1 to 2 s a GB); an older
     version's, which has none, is taken as it is. A damaged one is refused: an earlier step would be
     another model.
 
     Raises:
-      UserError: no checkpoint there, or one that is damaged, cannot be read or is of several folds.
+      UserError: no checkpoint there, or one that is damaged, cannot be read, is of several folds
+        or has no classifier.
     """
     directory = Path(directory)
     if (directory / "checkpoints").is_dir():
@@ -110,6 +112,11 @@ def restore(directory: str | Path) -> Trained:
     about, raw = _read(directory, step)
     try:
         config = config_of(about["config"])
+        if classifies and config.task != "classification":
+            raise UserError(
+                f"{directory}: this run learnt to reconstruct and has no classifier; train one "
+                f"that begins with it: --config.pretrained.weights={directory.parent}"
+            )
         names, features = tuple(about["class_names"]), int(about["features"])
         if len(about["folds"]) > 1:
             raise UserError(f"{directory}: several folds side by side; name the fold_k of one")
@@ -219,7 +226,7 @@ def _shapes(
 ) -> tuple[Network, Any, Any]:
     """The network and the shapes of its parameters and statistics; nothing is computed."""
     network, initialise = plan_network(
-        config.model, features=features, classes=classes, frames=frames
+        config.model, features=features, classes=classes, frames=frames, task=config.task
     )
     params, stats = jax.eval_shape(initialise, jax.random.key(0))
     return network, params, stats

@@ -16,6 +16,7 @@ from flax import nnx
 from jax.typing import ArrayLike
 
 from jaxsound.models import build_model, masking
+from jaxsound.models.reconstructor import Reconstructor
 
 Array = jax.Array
 
@@ -66,7 +67,10 @@ class Network:
         train: bool,
         key: Array | None = None,
     ) -> tuple[Array, Any]:
-        """Normalised `[B, T, M]`, `[B]` -> logits `[B, C]` float32 and the new statistics."""
+        """Normalised `[B, T, M]`, `[B]` -> logits `[B, C]` float32 and the new statistics.
+
+        A network that reconstructs gives a prediction of its input in place of logits.
+        """
         model = nnx.merge(self.graph, params, stats, copy=True)
         if self.fixed_statistics:
             model.set_attributes(masking.BatchNorm, fixed=True)
@@ -117,9 +121,21 @@ Initialise = Callable[[Array], tuple[Any, Any]]
 
 
 def plan_network(
-    model_config: Any, *, features: int, classes: int, frames: int
+    model_config: Any,
+    *,
+    features: int,
+    classes: int,
+    frames: int,
+    task: str = "classification",
 ) -> tuple[Network, Initialise]:
     """A model's static half, and the function that draws its initial values.
+
+    Args:
+      model_config: the `model` section.
+      features: M.
+      classes: C.
+      frames: the longest T the network will see.
+      task: as `config.task` has it.
 
     Returns:
       The network, and a function of a key that returns parameters and statistics. It compiles
@@ -128,7 +144,8 @@ def plan_network(
     """
 
     def build(key: Array) -> nnx.Module:
-        return build_model(
+        make = Reconstructor if task == "reconstruction" else build_model
+        return make(
             model_config,
             features=features,
             classes=classes,

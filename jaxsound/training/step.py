@@ -1,4 +1,4 @@
-"""The two compiled functions: one training step, and logits for evaluation.
+"""The two compiled functions: one training step, and logits or errors for evaluation.
 
 A batch is `{features [B, T, M], length [B], label [B] or [B, C], mask [B]}`; with augmented copies
 also `plain [B]`, True for the examples that are not augmented. In resident mode
@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxsound.models.reconstructor import draw_masks
 from jaxsound.training import finetune, losses
 from jaxsound.training.augment import augment, crop_bins
 from jaxsound.training.state import Network, TrainState
@@ -53,8 +54,8 @@ def make_train_step(
     Args:
       network: the model's static half.
       optimizer: what `state.opt_state` belongs to.
-      config: the whole configuration (`optimizer`, `loss`, `augment`, `pretrained` and `nonfinite`
-        are read).
+      config: the whole configuration (`task` and its section, `optimizer`, `loss`, `augment`,
+        `pretrained` and `nonfinite` are read).
       frames: T of a training batch.
       hear: makes features, their lengths and labels of a batch of samples; None where batches
         hold features.
@@ -84,19 +85,37 @@ def make_train_step(
         loss = losses.weighted_mean(
             losses.cross_entropy(logits, target), share * (weight @ target.T)
         )
-        return loss, (stats, correct.astype(jnp.float32).mean())
+        return loss, (stats, {"accuracy": correct.astype(jnp.float32).mean()})
+
+    def loss_of_masked(params: Any, stats: Any, part: Batch, _: Array, key: Array) -> Any:
+        params = finetune.hold(config.pretrained, params)
+        mask_key, key = jax.random.split(key)
+        features, length = part["features"], part["length"]
+        keys = jax.random.split(mask_key, len(length))
+        masked = _masked(config.reconstruction, keys, features, length)
+        made, stats = network.apply(
+            params, stats, jnp.where(masked, 0, features), length, train=True, key=key
+        )
+        heard = (length > 0).astype(jnp.float32)
+        loss = losses.weighted_mean(losses.masked_square(made - features, masked), heard)
+        return loss, (stats, {})
+
+    reconstructs = config.task == "reconstruction"
 
     def gradients(state: TrainState, batch: Batch, key: Array) -> Any:
-        differentiate = jax.value_and_grad(loss_of, has_aux=True)
+        loss = loss_of_masked if reconstructs else loss_of
+        differentiate = jax.value_and_grad(loss, has_aux=True)
 
         def add_part(carry: Any, part: tuple[Batch, Array]) -> tuple[Any, None]:
             stats, total = carry
-            (loss, (stats, accuracy)), grads = differentiate(
+            (loss, (stats, measures)), grads = differentiate(
                 state.params, stats, part[0], state.class_weight, part[1]
             )
-            return (stats, jax.tree.map(jnp.add, total, (grads, loss, accuracy))), None
+            measures["loss"] = loss
+            return (stats, jax.tree.map(jnp.add, total, (grads, measures))), None
 
-        zero = (jax.tree.map(jnp.zeros_like, state.params), jnp.zeros(()), jnp.zeros(()))
+        names = ("loss",) if reconstructs else ("loss", "accuracy")
+        zero = (jax.tree.map(jnp.zeros_like, state.params), {name: jnp.zeros(()) for name in names})
         # Every parts-th example, so that each part is spread over all devices.
         split = jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch)
         xs = (split, jax.random.split(key, parts))
@@ -139,10 +158,10 @@ def make_train_step(
     def step(state: TrainState, batch: Batch, key: Array) -> tuple[TrainState, Metrics]:
         augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
         prepared = prepare(state, batch, augment_key)
-        stats, (grads, loss, accuracy) = gradients(state, prepared, dropout_key)
+        stats, (grads, measures) = gradients(state, prepared, dropout_key)
         norm = optax.tree.norm(grads)
-        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
-        metrics = {"loss": loss, "accuracy": accuracy, "gradient_norm": norm}
+        finite = jnp.isfinite(measures["loss"]) & jnp.isfinite(norm)
+        metrics = {**measures, "gradient_norm": norm}
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         if state.selection is not None:
             scale = metrics["learning_rate_scale"] = state.selection.scale
@@ -181,6 +200,36 @@ def make_eval_step(network: Network, frames: int) -> Callable[[TrainState, Batch
         return network.apply(params, state.stats, features, batch["length"], train=False)[0]
 
     return step
+
+
+def make_error_step(
+    network: Network, frames: int, config: Any
+) -> Callable[[TrainState, Batch], Array]:
+    """A pure `(state, batch) -> [B, 2]`, for a network that reconstructs.
+
+    Mean squared error over each clip's masked values, and what predicting zero everywhere, the mean
+    of the training split, would have: about 1. Every clip is masked alike, as far as it is as long,
+    whatever batch it is in.
+    """
+
+    def step(state: TrainState, batch: Batch) -> Array:
+        params, features = _evaluated(network, frames, state, batch)
+        length = batch["length"]
+        keys = jnp.broadcast_to(jax.random.key(0), length.shape)
+        masked = _masked(config.reconstruction, keys, features, length)
+        seen = jnp.where(masked, 0, features)
+        made, _ = network.apply(params, state.stats, seen, length, train=False)
+        errors = (made - features, features)
+        return jnp.stack([losses.masked_square(error, masked) for error in errors], -1)
+
+    return step
+
+
+def _masked(section: Any, keys: Array, features: Array, length: Array) -> Array:
+    """What the `reconstruction` section hides of a batch."""
+    patch = (section.patch_frames, section.patch_bins)
+    _, frames, bins = features.shape
+    return draw_masks(keys, length, (frames, bins), patch, section.masked_share)
 
 
 def make_embed_step(

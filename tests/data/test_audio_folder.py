@@ -63,6 +63,30 @@ def test_folder_mistakes(
     refused(data(folder), "class 'empty' has clips of one source recording only")
 
 
+def test_without_labels_every_recording_counts(
+    folder: Path, options: Make, write: Callable[..., Path]
+) -> None:
+    write(folder / "loose.wav")
+    data = prepare(options("audio_folder", manual_dir=str(folder), make_folds=3, unlabelled=True))
+    found = by_id(data)
+    assert {"loose.wav", "cat/more/5.flac"} < found.keys()
+    assert len(found) == 11
+    assert {label for label, _, _ in found.values()} == {"unlabelled"}
+    assert {fold for _, _, fold in found.values()} == {1, 2, 3}
+    flat = prepare(
+        options("audio_folder", manual_dir=str(folder / "dog"), unlabelled=True, make_folds=2)
+    )
+    assert len(flat.clips) > 1
+    (folder / "list.csv").write_text("path,group\ncat/0.wav,a\ncat/1.wav,a\ndog/0.wav,b\n")
+    listed = options("audio_folder", manual_dir=str(folder / "list.csv"), unlabelled=True)
+    listed.make_folds = 2
+    assert {group for _, group, _ in by_id(prepare(listed)).values()} == {"a", "b"}
+    (folder / "empty").mkdir()
+    refused(
+        options("audio_folder", manual_dir=str(folder / "empty"), unlabelled=True), "no recordings"
+    )
+
+
 @pytest.fixture
 def sheet(folder: Path) -> Callable[[str], str]:
     """Writes a CSV beside the class folders; returns its path."""

@@ -9,11 +9,13 @@ from jaxsound.config import validate
 from jaxsound.errors import UserError
 from jaxsound.experiment import input_shape
 from jaxsound.pretrained import files
+from jaxsound.pretrained.weights import flat
 from jaxsound.training import finetune
 from jaxsound.training.state import plan_network
 from tests.test_config import CONFIGS, load
 
-FILES = sorted((CONFIGS / "pretrained").glob("*.py"))
+MASKED = CONFIGS / "pretrained" / "masked_audio_folder.py"  # which makes weights
+FILES = sorted(set((CONFIGS / "pretrained").glob("*.py")) - {MASKED})
 
 
 @pytest.mark.parametrize("arg", ["fold=2,probe", "lora,fold=2"])
@@ -46,6 +48,22 @@ def test_valid_with_patterns_that_name_parameters(path: Path, arg: str) -> None:
     assert ("probe" in arg) == (trained == classifier)
     assert ("lora" in arg) == any("lora" in name for name in trained)
     assert config.pretrained.weights
+
+
+def test_what_masked_pre_training_makes_fits_its_fine_tune() -> None:
+    made, used = load(MASKED), load(MASKED.with_name("masked_esc50.py"))
+    for config in (made, used):
+        validate(config)
+    assert made.frontend == used.frontend
+    assert used.pretrained.weights == "runs/masked_audio_folder/fold_1"
+    trees = []
+    for config in (made, used):
+        frames, bins = input_shape(config, longest=10**9)
+        sizes = {"features": bins, "classes": 7, "frames": frames}
+        _, initialise = plan_network(config.model, **sizes, task=config.task)
+        params, _ = jax.eval_shape(initialise, jax.random.key(0))
+        trees.append({path: leaf.shape for path, leaf in flat(params).items() if path[0] != "head"})
+    assert trees[0] == trees[1]
 
 
 def test_a_repository_without_a_commit_stops_with_one_line() -> None:
