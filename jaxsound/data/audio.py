@@ -166,7 +166,8 @@ def _blocks(
                 break
             got += len(block)
             yield block if plain else _to_int16(block, path)
-    except (soundfile.SoundFileError, RuntimeError) as error:
+    # ValueError: in broken Opus libsndfile may be past the end, and soundfile asks for -1 samples.
+    except (soundfile.SoundFileError, RuntimeError, ValueError) as error:
         at = got / file.samplerate
         raise AudioError(path, f"breaks off after {at:.3f} s ({_reason(error)})") from error
     if not got:

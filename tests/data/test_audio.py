@@ -173,3 +173,14 @@ def test_resample_keeps_a_tone_and_removes_what_would_alias() -> None:
     np.testing.assert_allclose(out[500:-500], expected[500:-500], atol=1e-3)
     assert np.abs(audio.resample(high, 44_100, 16_000)[500:-500]).max() < 1e-3
     assert audio.resample(low, 8000, 8000) is low
+
+
+def test_a_decoder_past_its_end_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As libsndfile is now and then in broken Opus, which soundfile does not expect."""
+    path = tmp_path / "a.opus"
+    soundfile.write(path, np.zeros(4800), 48000, format="OGG", subtype="OPUS")
+    monkeypatch.setattr(soundfile.SoundFile, "tell", lambda file: file.frames + 1)
+    with pytest.raises(audio.AudioError, match="breaks off after 0.000 s"):
+        audio.read(path)
