@@ -182,5 +182,5 @@ def test_a_decoder_past_its_end_is_one_line(
     path = tmp_path / "a.opus"
     soundfile.write(path, np.zeros(4800), 48000, format="OGG", subtype="OPUS")
     monkeypatch.setattr(soundfile.SoundFile, "tell", lambda file: file.frames + 1)
-    with pytest.raises(audio.AudioError, match="breaks off after 0.000 s"):
+    with pytest.raises(audio.AudioError, match="breaks off after 0"):
         audio.read(path)
