@@ -17,6 +17,7 @@ import absl.logging
 import numpy as np
 from tqdm import tqdm
 
+from jaxsound.bars import bar
 from jaxsound.cache import cache_root, keep_programs
 from jaxsound.data.audio import SUFFIXES, AudioError
 from jaxsound.errors import UserError
@@ -110,10 +111,8 @@ def _predict(classifier: Classifier, paths: Sequence[str], args: argparse.Namesp
     writer = output.FORMATS[args.format](sys.stdout, args.top, args.timeline, args.threshold)
     failed, embedded, embeddings = 0, [], []
     names = _distinct([Path(path).stem if path != STANDARD_INPUT else "stdin" for path in paths])
-    bar = tqdm(
-        paths, unit="file", file=sys.stderr, disable=len(paths) < 3 or args.format == "table"
-    )
-    for path, name in zip(bar, names, strict=True):
+    hidden = len(paths) < 3 or args.format == "table"
+    for path, name in zip(bar(paths, unit="file", disable=hidden), names, strict=True):
         try:
             with _on_disk(path) as file:
                 prediction = classifier.predict_file(file, _Heard(path))
@@ -178,9 +177,7 @@ class _Heard:
             form = (
                 "{desc}: {percentage:3.0f}%|{bar:20}| {n:.0f}/{total:.0f} s [{elapsed}<{remaining}]"
             )
-            self.bar = tqdm(
-                total=promised, desc=self.path, file=sys.stderr, bar_format=form, leave=False
-            )
+            self.bar = bar(total=promised, desc=self.path, bar_format=form)
         self.bar.update(min(done, promised) - self.bar.n)
         if done >= promised:
             self.bar.close()

@@ -19,9 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags, logging
 from ml_collections import config_flags
-from tqdm import tqdm
 
 from jaxsound import allocator
+from jaxsound.bars import bar
 from jaxsound.cache import cache_root, keep_programs
 from jaxsound.config import frontend_config, in_one_line, validate
 from jaxsound.data import folds
@@ -166,7 +166,6 @@ def _probed(
     probe.check(splits)
     seconds, kept = 0.0, np.zeros((0, 0))
     clips = np.arange(len(store))
-    told: dict[str, Any] = {"unit": "clip", "file": sys.stderr, "leave": False}
 
     def values(fold: int) -> np.ndarray:
         nonlocal seconds, kept
@@ -174,16 +173,16 @@ def _probed(
             return kept
         start = time.perf_counter()
         which = "" if once else f" for fold {fold}"
-        with tqdm(desc=f"embeddings{which}", total=len(clips), **told) as bar:
-            kept = probe.embeddings(model(fold), store, clips, classifier, bar.update)
+        with bar(desc=f"embeddings{which}", total=len(clips), unit="clip") as seen:
+            kept = probe.embeddings(model(fold), store, clips, classifier, seen.update)
         seconds += time.perf_counter() - start
         return kept
 
     grid, steps = probe.GRID, probe.STEPS
     total = len(splits) * len({point.hidden for point in grid}) * steps
-    with tqdm(desc="probes", total=total, **told | {"unit": "step", "position": 1}) as bar:
+    with bar(desc="probes", total=total, unit="step", position=1) as stepped:
         result = probe.measure(
-            values, store, splits, grid=grid, steps=steps, seed=config.seed, done=bar.update
+            values, store, splits, grid=grid, steps=steps, seed=config.seed, done=stepped.update
         )
     return result | {
         "embedding_width": kept.shape[1],

@@ -4,16 +4,15 @@ import concurrent.futures
 import dataclasses
 import hashlib
 import os
-import sys
 from typing import Any
 
 import numpy as np
 import scipy.fft
 import soundfile
-from tqdm import tqdm
 
 from jaxsound.audit import fingerprint
 from jaxsound.audit.sources import Catalogue, Source, file_of
+from jaxsound.bars import bar
 from jaxsound.data import audio
 
 QUIET = 33  # of 32768: -60 dBFS, below which a sample counts as silence before or after the sound
@@ -70,12 +69,12 @@ def survey(catalogue: Catalogue, threads: int | None = None) -> Survey:
     threads = threads or os.cpu_count() or 1
     with (
         concurrent.futures.ThreadPoolExecutor(threads) as pool,
-        tqdm(total=len(catalogue.clips), desc="reading", unit="clip", file=sys.stderr) as bar,
+        bar(total=len(catalogue.clips), desc="reading", unit="clip") as read,
     ):
         measured = []
         for result in pool.map(measure, catalogue.clips):
             measured.append(result)
-            bar.update()
+            read.update()
     figures, prints = zip(*measured, strict=True)
     return Survey(catalogue, figures, prints)
 

@@ -4,15 +4,14 @@ import concurrent.futures
 import dataclasses
 import functools
 import os
-import sys
 from collections import defaultdict
 
 import numpy as np
 import scipy.fft
-from tqdm import tqdm
 
 from jaxsound.audit import fingerprint
 from jaxsound.audit.clips import NOTHING, Survey, listen
+from jaxsound.bars import bar
 
 BAND = (200.0, 7_200.0)  # Hz compared: above mains hum, which all recordings share
 BLOCK = 1_600  # samples at 16 kHz: 0.1 s, compared one by one
@@ -83,12 +82,11 @@ def _confirm(survey: Survey, found: fingerprint.Candidates, threads: int) -> lis
         zip(found.first.tolist(), found.second.tolist(), found.shift.tolist(), strict=True)
     )
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        checked = tqdm(
+        checked = bar(
             pool.map(check, candidates),
             total=len(candidates),
             desc="comparing",
             unit="pair",
-            file=sys.stderr,
         )
         return [pair for pair in checked if pair]
 

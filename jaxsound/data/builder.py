@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import io
 import json
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,6 +20,7 @@ from absl import logging
 from etils import epath
 from tqdm import tqdm
 
+from jaxsound.bars import bar
 from jaxsound.data import audio, download
 from jaxsound.data.ahead import ahead
 from jaxsound.errors import UserError
@@ -191,22 +191,22 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type:
             note=listing.note,
             splits=[self.split_name(fold) for fold in folds],
         )
-        bar = _bar(len(clips), f"writing {self.TITLE}")
+        written = bar(total=len(clips), desc=f"writing {self.TITLE}", unit="clip")
         return {
             self.split_name(fold): self._generate_examples(
-                [clip for clip in clips if clip.fold == fold], bar
+                [clip for clip in clips if clip.fold == fold], written
             )
             for fold in folds
         }
 
     def _generate_examples(
-        self, clips: list[Clip], bar: tqdm
+        self, clips: list[Clip], written: tqdm
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         for record in ahead(lambda clip: clip.record(), clips):
             yield record["clip_id"], record
-            bar.update()
-            if bar.n == bar.total:
-                bar.close()
+            written.update()
+            if written.n == written.total:
+                written.close()
 
 
 def scan(clips: Iterable[Clip], on_bad: str, title: str) -> list[Report]:
@@ -220,10 +220,10 @@ def scan(clips: Iterable[Clip], on_bad: str, title: str) -> list[Report]:
             return {"clip": clip.clip_id, "reason": error.reason}
         return None
 
-    with _bar(len(clips), f"checking {title}") as bar:
+    with bar(total=len(clips), desc=f"checking {title}", unit="clip") as checked:
         broken = []
         for report in ahead(check, clips):
-            bar.update()
+            checked.update()
             if report:
                 broken.append(report)
     allow(broken, len(clips), on_bad)
@@ -340,7 +340,3 @@ def quiet() -> Iterator[None]:
     finally:
         tfds.enable_progress_bar()
         logging.set_verbosity(verbosity)
-
-
-def _bar(total: int, title: str) -> tqdm:
-    return tqdm(total=total, desc=title, unit="clip", file=sys.stderr, leave=False)

@@ -6,12 +6,13 @@ a server that has another version by now sends all of it, and the part begins an
 """
 
 import re
-import sys
 import time
 from pathlib import Path
 
 import requests
 from tqdm import tqdm
+
+from jaxsound.bars import bar
 
 PATIENCE = 20.0  # seconds to wait for an answer, and for each block of it
 PAUSES = (1.0, 2.0, 4.0, 8.0)  # seconds before each new try; bytes that came start them again
@@ -43,11 +44,11 @@ def get(url: str, target: Path, size: int | None = None) -> None:
     """
     part, pauses = _Part(target), list(PAUSES)
     first = part.length()
-    with tqdm(desc=target.name, unit="B", unit_scale=True, file=sys.stderr, leave=False) as bar:
+    with bar(desc=target.name, unit="B", unit_scale=True) as received:
         while True:
             before = part.length()
             try:
-                if _rest(url, part, size, bar):
+                if _rest(url, part, size, received):
                     break
                 why = "the part that is here does not fit"
             except requests.ConnectionError as error:
@@ -103,7 +104,7 @@ class _Part:
         self.version.unlink(missing_ok=True)
 
 
-def _rest(url: str, part: _Part, size: int | None, bar: tqdm) -> bool:
+def _rest(url: str, part: _Part, size: int | None, received: tqdm) -> bool:
     """One request for what is missing; False where the part was dropped and it takes another."""
     headers = {"Accept-Encoding": "identity"} | part.condition()
     with requests.get(url, headers=headers, stream=True, timeout=PATIENCE) as response:
@@ -128,12 +129,12 @@ def _rest(url: str, part: _Part, size: int | None, bar: tqdm) -> bool:
         if size is not None and whole is not None and whole != size:
             part.drop()
             raise OtherFileError(f"{whole} bytes instead of {size}")
-        bar.total, bar.n = whole or size, have
-        _append(response, part, size or whole or MOST, bar)
+        received.total, received.n = whole or size, have
+        _append(response, part, size or whole or MOST, received)
     return True
 
 
-def _append(response: requests.Response, part: _Part, most: int, bar: tqdm) -> None:
+def _append(response: requests.Response, part: _Part, most: int, received: tqdm) -> None:
     have = part.length()
     with part.path.open("ab") as file:
         for block in response.iter_content(_BLOCK):
@@ -143,4 +144,4 @@ def _append(response: requests.Response, part: _Part, most: int, bar: tqdm) -> N
                 part.drop()
                 raise OtherFileError(f"more than {most} bytes")
             file.write(block)
-            bar.update(len(block))
+            received.update(len(block))

@@ -14,8 +14,8 @@ from typing import Any
 
 import absl.logging
 import numpy as np
-from tqdm import tqdm
 
+from jaxsound.bars import bar
 from jaxsound.cache import cache_root, keep_programs
 from jaxsound.data.ahead import ahead
 from jaxsound.data.dataset import Record, prepare
@@ -93,7 +93,7 @@ def evaluate(
     accuracy: dict[Condition, dict[int, float]] = {condition: {} for condition in conditions}
     differing = 0
     total = len(run.folds) * len(conditions)
-    with tqdm(total=total, desc="robustness", unit="pass", file=sys.stderr, leave=False) as bar:
+    with bar(total=total, desc="robustness", unit="pass") as passes:
         for fold in run.folds:
             model, test = run.model(fold), run.split(fold).test
             labels = run.store.labels[test]
@@ -102,7 +102,7 @@ def evaluate(
                 accuracy[condition][fold] = float(np.mean(said == labels))
                 if condition is None:
                     differing += _differing(run, fold, test, said)
-                bar.update()
+                passes.update()
     return {
         "run": str(run.directory),
         "seed": seed,

@@ -4,7 +4,6 @@ import base64
 import dataclasses
 import functools
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from pathlib import Path
@@ -12,8 +11,8 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from tqdm import tqdm
 
+from jaxsound.bars import bar
 from jaxsound.config import frontend_config
 from jaxsound.data.dataset import Dataset
 from jaxsound.errors import UserError
@@ -62,9 +61,8 @@ def explore(dataset: Dataset, config: Any, out: Path, workdir: Path | None = Non
     try:
         out.mkdir(parents=True, exist_ok=True)
         sections = []
-        bar = tqdm(pictures, desc="figures", unit="figure", file=sys.stderr, leave=False)
         with canvas.style():
-            for picture in bar:
+            for picture in bar(pictures, desc="figures", unit="figure"):
                 image = canvas.png(picture.draw())
                 (out / f"{picture.name}.png").write_bytes(image)
                 sections.append(_section(picture, image))
@@ -168,12 +166,10 @@ def _of_clips(seen: Survey, dataset: Dataset, config: Any) -> Iterator[Picture]:
 
 def _of_run(workdir: Path, dataset: Dataset, seen: Survey) -> Iterator[Picture]:
     found = list(
-        tqdm(
+        bar(
             saliency.looks(workdir, dataset, seen),
             desc="saliency",
             unit="clip",
-            file=sys.stderr,
-            leave=False,
         )
     )
     how = (

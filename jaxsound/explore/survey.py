@@ -5,14 +5,13 @@ import dataclasses
 import functools
 import math
 import os
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
+from jaxsound.bars import bar
 from jaxsound.data import audio
 from jaxsound.data.dataset import Dataset, Record
 from jaxsound.features import spectral
@@ -51,12 +50,12 @@ class Survey:
 def survey(dataset: Dataset) -> Survey:
     """Reads every clip once, in threads; memory does not grow with the sound in them."""
     measured: list[tuple[Any, ...]] = []
-    bar = tqdm(desc="clips", total=len(dataset.clips), unit="clip", file=sys.stderr, leave=False)
-    with bar, concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    seen = bar(desc="clips", total=len(dataset.clips), unit="clip")
+    with seen, concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(dataset.clips), _CHUNK):
             chunk = range(start, min(start + _CHUNK, len(dataset.clips)))
             measured += pool.map(lambda i: _measure(dataset.clips[i]), chunk)
-            bar.update(len(chunk))
+            seen.update(len(chunk))
     columns = dict(zip(_COLUMNS, map(np.array, zip(*measured, strict=True)), strict=True))
     verified = columns.pop("verified")
     return Survey(

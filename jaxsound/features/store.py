@@ -30,9 +30,9 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 import numpy as np
-from tqdm import tqdm
 
 import jaxsound
+from jaxsound.bars import bar
 from jaxsound.data.ahead import ahead
 from jaxsound.data.dataset import Dataset
 from jaxsound.errors import UserError
@@ -267,20 +267,18 @@ def _compute(dataset: Dataset, frontend: FrontendConfig, partial: Path, progress
         done = _recover(partial, frontend)
     total = len(dataset.clips)
     work = ahead(lambda index: clip.transform(frontend, dataset.clips[index]), range(done, total))
-    bar = tqdm(
+    written = bar(
         desc=f"features of {dataset.name}",
         total=total,
         initial=done,
         unit="clip",
-        file=sys.stderr,
-        leave=False,
         disable=not progress,
     )
-    with contextlib.closing(work) as results, bar:
+    with contextlib.closing(work) as results, written:
         while batch := list(itertools.islice(results, _COMMIT_CLIPS)):
             with _writing(partial):
                 _commit(partial, (frames for frames, _ in batch), (line for _, line in batch))
-            bar.update(len(batch))
+            written.update(len(batch))
 
 
 def _header(frontend: FrontendConfig, rows: int) -> bytes:

@@ -1,6 +1,5 @@
 """What the user sees while training: the progress line, TensorBoard and `metrics.jsonl`."""
 
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -8,8 +7,8 @@ from typing import Any, Protocol
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
+from jaxsound.bars import bar
 from jaxsound.training.writer import make_writer
 
 
@@ -71,14 +70,13 @@ class Progress:
         self.written: tuple[int, float] | None = None
         self.began = time.monotonic() - seconds
         names = "-".join(str(fold) for fold in dict.fromkeys((folds[0], folds[-1])))
-        self.bar = tqdm(
+        self.bar = bar(
             total=total,
             initial=start,
             desc=f"fold {names}" if len(folds) == 1 else f"folds {names}",
             unit="step",
-            file=sys.stderr,
             disable=not enabled,
-            mininterval=0.5 if sys.stderr.isatty() else 15,
+            leave=True,
             bar_format="{desc}: {percentage:3.0f}%|{bar:20}| step {n}/{total}"
             " {postfix} [{elapsed}<{remaining}]",
         )
