@@ -176,8 +176,16 @@ def _check_htsat(
         frames, key = data.frames, "data.frames"
     else:
         frames = frontend.frames(round(data.pad_seconds * frontend.sample_rate))
-    if frames > most:
-        value = data.frames or data.pad_seconds
+    value = data.frames or data.pad_seconds
+    if model.fusion:
+        chunk = model.chunk_frames
+        if chunk > most:
+            refuse("model.chunk_frames", chunk, f"a picture of {model.picture} has {most}")
+        if frames <= chunk:
+            refuse("model.fusion", True, f"{key}={value} and the frontend leave {frames} frames")
+        if frontend.frames(0) > chunk:
+            refuse("model.chunk_frames", chunk, f"clips are padded to {frontend.frames(0)} frames")
+    elif frames > most:
         refuse(key, value, f"{frames} frames, and a picture of {model.picture} has {most}")
     for stage, heads in enumerate(model.heads):
         if model.width * 2**stage % heads:

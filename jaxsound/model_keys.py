@@ -99,6 +99,8 @@ MODELS: dict[str, dict[str, Key]] = {
         "window": integer(8, "Side of a window, in tokens.", low=1),
         "patch": integer(4, "Side of a token, in pixels.", low=1),
         "picture": integer(256, "Side of what the input is folded to, a multiple of bins.", low=1),
+        "fusion": flag(False, "Blend four views of clips of more than chunk_frames."),
+        "chunk_frames": integer(1001, "'fusion': frames of a view; CLAP's ten seconds.", low=1),
         "lora_rank": integer(0, "Rank of what is added to queries and values; 0 for none."),
         "lora_alpha": real(16.0, "Scale of what is added, times lora_rank."),
         "dropout": real(0.1, "After embedding, attention and MLP.", 0.0, 0.95),

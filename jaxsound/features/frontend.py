@@ -21,7 +21,7 @@ CENTRED = ("stft", "mel", "log_mel", "mfcc")  # whose windows reach beyond a cli
 KINDS = (*CENTRED, "fbank")
 WAVEFORM = "waveform"  # the sound itself in rows, for networks that take samples
 SAMPLES = "samples"  # no features: the sound itself
-EXCERPTS = ("start", "loudest")
+EXCERPTS = ("start", "loudest", "whole")
 PADS = ("none", "zero", "reflect", "repeat", "repeatpad", "floor", "blank")
 ENDS = ("zero", "reflect")
 SCALES = ("none", "standardize", "minmax")
@@ -54,7 +54,9 @@ class FrontendConfig:
 
     kind: str = "log_mel"
     sample_rate: int = 32000
-    excerpt: str = "start"  # or "loudest": the seconds around the first greatest |sample|
+    # "loudest" are the seconds around the first greatest |sample|; "whole" cuts nothing, and
+    # `seconds` is what shorter clips are padded to.
+    excerpt: str = "start"
     seconds: float = 0.0  # the most of a clip that is used; 0 = all of it
     # Shorter clips to `seconds`: by samples, "zero" at the end, "reflect", "repeat" or "repeatpad"
     # (whole repetitions, then zeros: CLAP's), or by frames after the last, of the clip's own
@@ -97,10 +99,15 @@ class FrontendConfig:
         """`seconds` in samples; 0 = the whole clip."""
         return round(self.seconds * self.sample_rate)
 
+    @property
+    def most(self) -> int:
+        """Samples that are used of a longer clip; 0 = all of them."""
+        return 0 if self.excerpt == "whole" else self.limit
+
     def frames(self, samples: int) -> int:
         """Frames of a clip of `samples` samples: librosa's count, and 1 for an empty clip."""
-        used = min(samples, self.limit) if self.limit else samples
-        used = used if self.pad == "none" else self.limit
+        used = min(samples, self.most) if self.most else samples
+        used = used if self.pad == "none" else max(used, self.limit)
         return self.resize_frames or max(1, 1 + (used - self.first) // self.step)
 
     @property
@@ -161,6 +168,7 @@ def _check_values(config: FrontendConfig) -> None:
         ("excerpt", c.excerpt in EXCERPTS, f"one of {', '.join(EXCERPTS)}"),
         ("seconds", c.seconds == 0 or c.limit >= 1, "0 (the whole clip) or at least a sample"),
         ("excerpt", c.excerpt == "start" or c.limit > 0, "start, or frontend.seconds above 0"),
+        ("excerpt", c.excerpt != "whole" or c.pad != "none", "start or loudest for pad=none"),
         ("pad", c.pad in PADS, f"one of {', '.join(PADS)}"),
         ("pad", c.pad == "none" or c.limit > 0, "none, or frontend.seconds above 0"),
         ("ends", c.ends in ENDS, f"one of {', '.join(ENDS)}"),
@@ -221,7 +229,7 @@ def frontend(
     Returns:
       [B, T, M] float32 with T = config.frames(N) and M = config.features.
     """
-    if config.limit:
+    if config.most:
         waveform, samples = _excerpt(config, waveform, samples)
     own = jnp.arange(waveform.shape[1])[None, :] < samples[:, None]
     waveform = jnp.where(own, waveform, 0.0)
@@ -245,8 +253,8 @@ def own_frames(config: FrontendConfig, samples: jax.Array) -> jax.Array:
 def _excerpt(
     config: FrontendConfig, waveform: jax.Array, samples: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """At most `config.limit` samples of each clip, and how many they are: [B, min(N, limit)]."""
-    limit, longest = config.limit, waveform.shape[1]
+    """At most `config.most` samples of each clip, and how many they are: [B, min(N, most)]."""
+    limit, longest = config.most, waveform.shape[1]
     if longest > limit and config.excerpt == "loudest":
         own = jnp.arange(longest)[None, :] < samples[:, None]
         peak = jnp.argmax(jnp.where(own, jnp.abs(waveform), -1.0), axis=1)
@@ -259,21 +267,23 @@ def _excerpt(
 def _padded(
     config: FrontendConfig, waveform: jax.Array, samples: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Each clip brought to `config.limit` samples; an empty one becomes silence.
+    """Shorter clips brought to `config.limit` samples; an empty one becomes silence.
 
     Reflection is `numpy.pad(clip, (short // 2, short - short // 2), mode="reflect")`.
     """
-    limit = config.limit
-    waveform = jnp.pad(waveform, ((0, 0), (0, limit - waveform.shape[1])))
+    limit, padded = config.limit, jnp.maximum(samples, config.limit)
+    waveform = jnp.pad(waveform, ((0, 0), (0, max(0, limit - waveform.shape[1]))))
+    position, count = jnp.arange(waveform.shape[1])[None, :], jnp.maximum(1, samples)[:, None]
+    own = position < padded[:, None]
     if config.pad == "reflect":
-        position = jnp.arange(limit)[None, :] - (limit - samples[:, None]) // 2
-        waveform = spectral.reflected(waveform, samples, position)
+        waveform = spectral.reflected(
+            waveform, samples, position - (padded - samples)[:, None] // 2
+        )
     if config.pad in ("repeat", "repeatpad"):
-        position, count = jnp.arange(limit)[None, :], jnp.maximum(1, samples)[:, None]
         waveform = jnp.take_along_axis(waveform, position % count, axis=1)
         if config.pad == "repeatpad":
-            waveform = jnp.where(position < limit // count * count, waveform, 0.0)
-    return waveform, jnp.full_like(samples, limit)
+            own = position < jnp.maximum(1, limit // count) * count
+    return jnp.where(own, waveform, 0.0), padded
 
 
 def _valid(features: jax.Array, lengths: jax.Array) -> jax.Array:
@@ -328,10 +338,10 @@ def _filled(
     features: jax.Array, lengths: jax.Array, frames: int, *, blank: bool
 ) -> tuple[jax.Array, jax.Array]:
     """Frames of zeros, or the clip's own least value, after its last, up to `frames`, all valid."""
-    features = jnp.pad(features, ((0, 0), (0, frames - features.shape[1]), (0, 0)))
+    features = jnp.pad(features, ((0, 0), (0, max(0, frames - features.shape[1])), (0, 0)))
     valid = _valid(features, lengths)
     least = jnp.min(features, axis=(1, 2), keepdims=True, where=valid, initial=jnp.inf)
-    return jnp.where(valid, features, 0.0 if blank else least), jnp.full_like(lengths, frames)
+    return jnp.where(valid, features, 0.0 if blank else least), jnp.maximum(lengths, frames)
 
 
 def _resized(

@@ -1,9 +1,9 @@
 """HTS-AT, CLAP's audio tower (Chen et al., 2022; Wu et al., 2023): a Swin transformer.
 
-The arithmetic is that of transformers' `ClapAudioModel` for a clip of up to ten seconds, which
-fusion leaves alone. A clip's own frames are stretched to the width of the picture that the network
-was made for, so its logits depend on no padding of the batch. Time is folded into quarters, one
-above another, low to high in each.
+The arithmetic is that of transformers' `ClapAudioModel`. A clip's own frames are stretched to the
+width of the picture that the network was made for, so its logits depend on no padding of the batch.
+Time is folded into quarters, one above another, low to high in each. With `model.fusion` clips of
+more than `model.chunk_frames` are a blend of four views (`jaxsound.models.fusion`).
 """
 
 import math
@@ -15,6 +15,7 @@ import numpy as np
 from flax import nnx
 
 from jaxsound.models import masking
+from jaxsound.models.fusion import Fusion, views
 from jaxsound.models.lora import lora_pair
 
 Array = jax.Array
@@ -188,6 +189,8 @@ class HTSAT(nnx.Module):
             dtype=dtype,
             rngs=rngs,
         )
+        self.fusion = Fusion(width, config.patch, dtype, rngs) if config.fusion else None
+        self.chunk_frames = config.chunk_frames
         self.project_norm = layer_norm(width, dtype, rngs)
         rates = iter(np.linspace(0, config.drop_path, sum(config.depths)))
         blocks, size, last = [], config.picture // config.patch, len(config.depths) - 1
@@ -217,19 +220,31 @@ class HTSAT(nnx.Module):
         self, x: Array, length: Array, *, train: bool, rngs: nnx.Rngs | None = None
     ) -> Array:
         """Features `[B, T, M]` in decibels, valid frames `[B]` -> logits `[B, C]` float32."""
-        x = masking.dropout(self.tokens(x, length, train), self.dropout, train=train, rngs=rngs)
+        x = self.tokens(x, length, train, rngs)
+        x = masking.dropout(x, self.dropout, train=train, rngs=rngs)
         run = nnx.remat(Block.__call__, static_argnums=(2,)) if self.remat else Block.__call__
         for block in self.blocks:
             x = run(block, x, train, rngs)
         return self.head(self.norm(x).astype(jnp.float32).mean((1, 2)))
 
-    def tokens(self, x: Array, length: Array, train: bool) -> Array:
+    def tokens(self, x: Array, length: Array, train: bool, rngs: nnx.Rngs | None = None) -> Array:
         """`[B, T, M]`, `[B]` -> what the first block sees, `[B, H, W, D]`."""
-        if x.shape[1] > self.frames:
+        if self.fusion is None and x.shape[1] > self.frames:
             raise ValueError(f"{x.shape[1]} frames, but a picture of {self.frames}")
         x = self.input_norm(masking.zero_padding(x, length), length, train=train)
+        most = self.chunk_frames
+        if self.fusion is None or x.shape[1] <= most:
+            return self.project_norm(self.project(self._folded(x, length)))
+        assert rngs is not None or not train, "fusion in training needs rngs"
+        whole, chunks = views(x, length, most, rngs.dropout() if train and rngs else None)
+        chunks = chunks.reshape(-1, *chunks.shape[2:])
+        x = self.project(self._folded(whole, jnp.minimum(length, most)))
+        parts = self._folded(chunks, jnp.full(len(chunks), most))
+        return self.project_norm(self.fusion(x, parts, length > most, train))
+
+    def _folded(self, x: Array, length: Array) -> Array:
+        """`[B, T, M]`, `[B]` -> pictures `[B, picture, picture, 1]`."""
         x = stretched(x, length, self.frames)
         batch, frames, bins = x.shape
         x = x.reshape(batch, self.quarters, frames // self.quarters, bins).swapaxes(2, 3)
-        x = x.reshape(batch, self.quarters * bins, -1, 1).astype(self.dtype)
-        return self.project_norm(self.project(x))
+        return x.reshape(batch, self.quarters * bins, -1, 1).astype(self.dtype)

@@ -1,5 +1,6 @@
 """AST, wav2vec 2.0, HuBERT and CLAP's HTS-AT as transformers names their tensors."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from jaxsound.models import wav2vec2
@@ -107,6 +108,18 @@ def wav2vec2_or_hubert(config: Any, base: str, gain: tuple[str, str]) -> Layout:
     return Layout(name, conv + gain[0], tuple(entries), fields=fields, unused=unused)
 
 
+def fusion_entries(patch: str) -> Iterator[Entry]:
+    """The second convolution, and attention to places and to the whole."""
+    yield Entry(("fusion", "project", "kernel"), (f"{patch}mel_conv2d.weight",), "image")
+    yield Entry(("fusion", "project", "bias"), (f"{patch}mel_conv2d.bias",))
+    for scores, theirs, first in (("local", "local_att", 0), ("overall", "global_att", 1)):
+        ours, layer = ("fusion", scores), f"{patch}fusion_model.{theirs}."
+        yield from linear_entries((*ours, "down"), f"{layer}{first}", kind="dense")
+        yield from batch_norm_entries((*ours, "norm_1"), f"{layer}{first + 1}")
+        yield from linear_entries((*ours, "up"), f"{layer}{first + 3}", kind="dense")
+        yield from batch_norm_entries((*ours, "norm_2"), f"{layer}{first + 4}")
+
+
 def htsat(config: Any, base: str) -> Layout:
     """The audio tower of transformers' CLAP, of the whole model or by itself."""
     patch = f"{base}patch_embed."
@@ -116,6 +129,8 @@ def htsat(config: Any, base: str) -> Layout:
         Entry(("project", "bias"), (f"{patch}proj.bias",)),
         *norm_entries(("project_norm",), f"{patch}norm"),
     ]
+    if config.fusion:
+        entries += fusion_entries(patch)
     number = 0
     for stage, depth in enumerate(config.depths):
         for i in range(depth):
@@ -136,8 +151,19 @@ def htsat(config: Any, base: str) -> Layout:
             kernel = (*last, "reduce", "kernel")
             entries.append(Entry(kernel, (f"{merge}reduction.weight",), "linear"))
     entries += norm_entries(("norm",), f"{base}norm")
-    # The fusion of longer clips, and what relates sounds to texts.
-    fusion = (f"{patch}fusion_model.", f"{patch}mel_conv2d.")
-    texts = ("audio_projection.", "text_model.", "text_projection.", "logit_scale")
-    name = "transformers' CLAP" + ("" if base.startswith("audio_model") else ", its audio tower")
-    return Layout(name, f"{patch}proj.weight", tuple(entries), unused=fusion + texts)
+    # What relates sounds to texts.
+    unused: tuple[str, ...] = (
+        "audio_projection.",
+        "text_model.",
+        "text_projection.",
+        "logit_scale",
+    )
+    left_out = {}
+    if not config.fusion:
+        unused += (f"{patch}fusion_model.",)
+        left_out[f"{patch}mel_conv2d."] = "clips are heard without fusion (model.fusion=False)"
+    name = f"transformers' {'fused ' * config.fusion}CLAP" + (
+        "" if base.startswith("audio_model") else ", its audio tower"
+    )
+    mark = f"{patch}proj.weight"
+    return Layout(name, mark, tuple(entries), unused=unused, left_out=left_out)

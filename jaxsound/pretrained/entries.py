@@ -79,6 +79,7 @@ class Layout:
       wants: keys of that section, and what they must be for these weights.
       fields: keys of that section, and what the publisher's config.json calls them.
       unused: how names begin that have their use in the publisher's own training alone.
+      left_out: how names begin that this network has no place for, and what is told of them.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Layout:
     wants: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     fields: Mapping[str, str] = dataclasses.field(default_factory=dict)
     unused: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def norm_entries(path: Path, name: str) -> Iterator[Entry]:

@@ -23,6 +23,8 @@ def by_librosa(config: FrontendConfig, waveform: np.ndarray) -> np.ndarray:
 
 def _cut_and_padded(config: FrontendConfig, waveform: np.ndarray) -> np.ndarray:
     limit = round(config.seconds * config.sample_rate)
+    if config.excerpt == "whole":
+        limit = max(limit, len(waveform))
     if limit and len(waveform) > limit:
         start = 0
         if config.excerpt == "loudest":
@@ -73,6 +75,7 @@ def _features(config: FrontendConfig, waveform: np.ndarray) -> np.ndarray:
     if c.pad in ("floor", "blank"):
         first = (c.win_length or c.n_fft) if c.kind == "fbank" else c.n_fft % 2
         whole = max(1, 1 + (round(c.seconds * c.sample_rate) - first) // c.hop_length)
+        whole = max(whole, features.shape[1]) if c.excerpt == "whole" else whole
         short = ((0, 0), (0, whole - features.shape[1]))
         least = features.min() if c.pad == "floor" else 0
         features = np.pad(features, short, constant_values=least)

@@ -33,6 +33,12 @@ OPTIONS = {
     ),
     "repeat": option(pad="repeat"),
     "whole repetitions, reflected ends": option(pad="repeatpad", ends="reflect"),
+    "shorter ones alone, repeated": option(excerpt="whole", pad="repeat"),
+    "shorter ones alone, whole repetitions": option(
+        excerpt="whole", pad="repeatpad", ends="reflect", top_db=0.0
+    ),
+    "shorter ones alone, reflected": option(excerpt="whole", pad="reflect", delta=1),
+    "shorter ones alone, floor": option(excerpt="whole", pad="floor", kind="mfcc", delta=1),
     "reflected ends": option(ends="reflect", kind="stft", power=1.0),
     "reflected ends, an odd window": option(ends="reflect", n_fft=255, win_length=100, delta=1),
     "floor, mel": option(pad="floor", kind="mel"),
@@ -139,8 +145,12 @@ def test_no_more_is_transformed_than_the_excerpt() -> None:
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"excerpt": "middle"}, "excerpt=middle: must be one of start, loudest"),
+        ({"excerpt": "middle"}, "excerpt=middle: must be one of start, loudest, whole"),
         ({"excerpt": "loudest"}, "excerpt=loudest: must be start, or frontend.seconds above 0"),
+        (
+            {"excerpt": "whole", "seconds": 1.0},
+            "excerpt=whole: must be start or loudest for pad=none",
+        ),
         ({"seconds": -1.0}, r"seconds=-1.0: must be 0 \(the whole clip\) or at least a sample"),
         ({"seconds": 1e-9}, r"seconds=1e-09: must be 0 \(the whole clip\) or at least a sample"),
         (

@@ -28,13 +28,15 @@ def configs(draw: st.DrawFn) -> FrontendConfig:
     fmin = draw(st.sampled_from([0.0, 20.0, 300.0]))
     seconds = draw(st.sampled_from([0.0, 0.05, 0.123, 0.3]))
     kind = draw(st.sampled_from(KINDS))
+    pad = draw(st.sampled_from(PADS if seconds else PADS[:1]))
+    excerpts = EXCERPTS if pad != "none" else EXCERPTS[: 2 if seconds else 1]
     n_mels = draw(st.integers(1, min(40, 1 + n_fft // 2)))
     options: dict[str, Any] = {
         "kind": kind,
         "sample_rate": rate,
         "seconds": seconds,
-        "excerpt": draw(st.sampled_from(EXCERPTS if seconds else EXCERPTS[:1])),
-        "pad": draw(st.sampled_from(PADS if seconds else PADS[:1])),
+        "excerpt": draw(st.sampled_from(excerpts)),
+        "pad": pad,
         "ends": draw(st.sampled_from(ENDS if kind in CENTRED else ENDS[:1])),
         "n_fft": n_fft,
         "win_length": draw(st.sampled_from([0, n_fft, 1 + n_fft // 2])),

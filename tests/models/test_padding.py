@@ -65,6 +65,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"name": "ast", "remat": True, "lora_rank": 2},
     {"name": "wav2vec2", "lora_rank": 2},
     {"name": "htsat", "remat": True, "lora_rank": 2},
+    {"name": "htsat", "fusion": True, "chunk_frames": 40},
 ]
 
 # Compiling is nearly all that these tests do: half as long without optimisation.

@@ -1,6 +1,7 @@
 """The originals, of transformers and PyTorch, small and with random values, published as files."""
 
 import functools
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +22,8 @@ transformers = pytest.importorskip(
 )
 CLASSES = 5
 RELATIVE = 1e-4  # of the largest value of each tensor compared
+WHOLE = os.environ.get("JAXSOUND_PARITY") == "whole"  # networks of the published size, too
+needs_time = pytest.mark.skipif(not WHOLE, reason="whole networks: set JAXSOUND_PARITY=whole")
 
 # Compiling is nearly all that these tests do: half as long without optimisation.
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})

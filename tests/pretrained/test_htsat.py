@@ -19,6 +19,7 @@ from tests.pretrained.originals import (
     blank,
     jit,
     model_config,
+    needs_time,
     network,
     publish,
     shaken,
@@ -30,6 +31,11 @@ SIZES = {
     "small": {"bins": 8, "width": 8, "depths": (2, 1), "heads": (2, 4), "window": 4},
     "larger": {"bins": 16, "width": 16, "depths": (2, 3, 1), "heads": (2, 4, 8), "window": 4},
 }
+PUBLISHED = {"bins": 64, "width": 96, "depths": (2, 2, 6, 2), "heads": (4, 8, 16, 32), "window": 8}
+PROVED = [
+    *(pytest.param(size, id=name) for name, size in SIZES.items()),
+    pytest.param(PUBLISHED, id="published", marks=needs_time),
+]
 
 
 def original(size: dict[str, Any], fusion: bool = False) -> Any:
@@ -46,13 +52,13 @@ def original(size: dict[str, Any], fusion: bool = False) -> Any:
     return shaken(transformers.ClapAudioModel(config))
 
 
-def config_of(size: dict[str, Any]) -> Any:
-    names = ("width", "depths", "heads", "window")
-    return model_config("htsat", picture=4 * size["bins"], **{name: size[name] for name in names})
+def config_of(size: dict[str, Any], **changes: Any) -> Any:
+    taken = {name: size[name] for name in ("width", "depths", "heads", "window")}
+    return model_config("htsat", picture=4 * size["bins"], **taken, **changes)
 
 
 @pytest.mark.parametrize("fusion", [False, True], ids=["unfused", "fused"])
-@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES.keys())
+@pytest.mark.parametrize("size", PROVED)
 def test_stages_and_embedding_of_every_clip(
     size: dict[str, Any], fusion: bool, tmp_path: Path
 ) -> None:
