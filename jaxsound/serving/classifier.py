@@ -68,7 +68,7 @@ class Classifier:
         self.batches = tuple(batches)
         self.frontend = first.frontend
         self.frames = first.frames
-        size = self.frontend.limit
+        size = self.frontend.most
         if not size and self.frontend.resize_frames:
             size = round(first.config.data.pad_seconds * self.frontend.sample_rate)
         if not size:

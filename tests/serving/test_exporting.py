@@ -50,7 +50,8 @@ SYSTEMS: dict[str, dict[str, Any]] = {  # of families that compile in seconds
         "model.norm": "post",
     },
     "stack": {
-        **SECOND,
+        "frontend.seconds": 0.5,
+        "frontend.excerpt": "whole",
         "frontend.kind": "stft",
         "frontend.pad": "repeatpad",
         "frontend.ends": "reflect",

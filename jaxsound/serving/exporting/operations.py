@@ -64,27 +64,46 @@ def _product(x: tuple[Value, Value], y: tuple[Value, Value], times: Rule) -> tup
 
 
 def convolution(x: Value, kernel: Value, **params: Any) -> Value:
-    """Over two axes: of all channels, or of each by itself."""
+    """Over one axis or two: of all channels, of groups of them, or of each by itself."""
     numbers = params["dimension_numbers"]
-    groups = params["feature_group_count"]
-    strides, dilation = list(params["window_strides"]), list(params["rhs_dilation"])
     batch, channel, *space = numbers.lhs_spec
     outputs, inputs, *window = numbers.rhs_spec
+    lone = len(space) == 1
+    turned = set(params["lhs_dilation"]) != {1} or params["batch_group_count"] > 1
+    if len(space) > 2 or turned:
+        raise UserError("a convolution of this kind has no form in TensorFlow here")
     x = tf.transpose(x, [batch, *space, channel])
     kernel = tf.transpose(kernel, [*window, inputs, outputs])
-    plain = len(space) == 2 and set(params["lhs_dilation"]) == {1}
-    depthwise = groups == x.shape[-1] and strides[0] == strides[1]
-    if not plain or params["batch_group_count"] > 1 or (groups > 1 and not depthwise):
-        raise UserError("a convolution of this kind has no form in TensorFlow here")
     x = tf.pad(x, [(0, 0), *params["padding"], (0, 0)])
-    if groups == 1:
-        y = tf.nn.conv2d(x, kernel, strides, "VALID", dilations=dilation)
-    else:
-        kernel = tf.reshape(kernel, [*kernel.shape[:2], groups, kernel.shape[3] // groups])
-        y = tf.nn.depthwise_conv2d(x, kernel, [1, *strides, 1], "VALID", dilations=dilation)
+    strides, dilations = list(params["window_strides"]), list(params["rhs_dilation"])
+    if lone:
+        x, kernel = x[:, :, None], kernel[:, None]
+        strides, dilations = strides * 2, [*dilations, 1]
+    y = _convolved(x, kernel, params["feature_group_count"], strides, dilations)
     out_batch, out_channel, *out_space = numbers.out_spec
     order = np.argsort([out_batch, *out_space, out_channel])
-    return tf.transpose(y, order)
+    return tf.transpose(y[:, :, 0] if lone else y, order)
+
+
+def _convolved(
+    x: Value, kernel: Value, groups: int, strides: list[int], dilations: list[int]
+) -> Value:
+    """`[B, H, W, D]` by `[h, w, D / groups, E]` without padding: channels last."""
+    if groups == x.shape[-1] > 1 and strides[0] == strides[1]:
+        kernel = tf.reshape(kernel, [*kernel.shape[:2], groups, kernel.shape[3] // groups])
+        return tf.nn.depthwise_conv2d(x, kernel, [1, *strides, 1], "VALID", dilations=dilations)
+    # One by one: TensorFlow has groups on some devices only.
+    y = [
+        tf.nn.conv2d(part, of, strides, "VALID", dilations=dilations)
+        for part, of in zip(_parts(x, groups), _parts(kernel, groups), strict=True)
+    ]
+    return tf.concat(y, -1)
+
+
+def _parts(x: Value, groups: int) -> list[Value]:
+    """Of channels."""
+    # By sizes: tf2onnx takes splits of one tensor in two and in four for the same.
+    return tf.split(x, [x.shape[-1] // groups] * groups, -1) if groups > 1 else [x]
 
 
 def _select(which: Value, *cases: Value) -> Value:
@@ -119,6 +138,11 @@ def _erfc(x: Value) -> Value:
         polynomial = (polynomial + factor) * t
     rest = polynomial * tf.exp(-size * size)
     return tf.where(x < 0, 2.0 - rest, rest)
+
+
+def clamp(low: Value, x: Value, high: Value) -> Value:
+    """Maximum first: of whole numbers from 0 to 6 the other order is a ReLU that TFLite lacks."""
+    return tf.minimum(tf.maximum(x, low), high)
 
 
 def _logical(of_truth: Rule, of_bits: Rule) -> Rule:
@@ -157,7 +181,7 @@ ELEMENTWISE: dict[str, Rule] = {
     "gt": tf.greater,
     "ge": tf.greater_equal,
     "select_n": _select,
-    "clamp": lambda low, x, high: tf.minimum(tf.maximum(x, low), high),
+    "clamp": clamp,
     "stop_gradient": tf.identity,
     "copy": tf.identity,
 }

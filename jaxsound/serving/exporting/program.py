@@ -75,7 +75,8 @@ def _probabilities(classifier: Classifier, features: Array, samples: Array) -> A
 
 def _frames(config: FrontendConfig, samples: Array) -> Array:
     """`FrontendConfig.frames` of each clip, `[B]`, for numbers that are known when it runs."""
-    if config.resize_frames or config.pad != "none":
-        return jnp.full_like(samples, config.frames(config.limit))
-    used = jnp.minimum(samples, config.limit) if config.limit else samples
+    if config.resize_frames:
+        return jnp.full_like(samples, config.resize_frames)
+    used = jnp.minimum(samples, config.most) if config.most else samples
+    used = used if config.pad == "none" else jnp.maximum(used, config.limit)
     return jnp.maximum(1, 1 + (used - config.first) // config.step)

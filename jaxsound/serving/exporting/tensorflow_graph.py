@@ -150,8 +150,13 @@ class _Graph:
         lengths = [-1 if axis == dimension else 1 for axis in range(len(out.shape))]
         return tf.cast(tf.reshape(numbers, lengths), operations.dtype(out))
 
+    def op_dim_as_value(self, values: Any, avals: Any, out: Any, dim: Any) -> Value:
+        return tf.cast(self.size(dim), operations.dtype(out))
+
     def op_concatenate(self, values: Any, avals: Any, out: Any, dimension: int) -> Value:
-        return tf.concat(values, dimension)
+        # TFLite's delegate refuses empty tensors, such as what a roll by nothing brings round.
+        full = [v for v, aval in zip(values, avals, strict=True) if aval.shape[dimension] != 0]
+        return tf.concat(full or values, dimension)
 
     def op_stack(self, values: Any, avals: Any, out: Any, axis: int) -> Value:
         return tf.stack(values, axis)
@@ -184,7 +189,7 @@ class _Graph:
         begin, end = [], []
         for start, length, whole in zip(starts, sizes, shape, strict=True):
             full = not isinstance(whole, int) or length == whole
-            begin.append(0 if full else tf.clip_by_value(start, 0, whole - length))
+            begin.append(0 if full else operations.clamp(0, start, whole - length))
             end.append(-1 if full else length)
         return tf.slice(x, begin, end)
 
@@ -259,6 +264,11 @@ class _Graph:
     def op_integer_pow(self, values: Any, avals: Any, out: Any, y: int) -> Value:
         return tf.square(values[0]) if y == 2 else tf.pow(values[0], float(y))
 
+    def op_round(self, values: Any, avals: Any, out: Any, rounding_method: Any) -> Value:
+        if rounding_method != jax.lax.RoundingMethod.TO_NEAREST_EVEN:
+            raise UserError("halves rounded away from zero have no form in TensorFlow here")
+        return tf.round(values[0])
+
     def op_argmax(self, values: Any, avals: Any, out: Any, axes: Any, **_: Any) -> Value:
         return tf.argmax(values[0], axes[0], output_type=tf.int32)
 
@@ -266,25 +276,35 @@ class _Graph:
 def _gather(
     graph: _Graph, values: Any, avals: Any, out: Any, numbers: Any, sizes: Sequence[int]
 ) -> Value:
-    """Many slices of the operand along one axis; along others they must span it.
+    """Many slices of the operand; of a batch, of each clip its own where the axes are paired.
 
+    The axes that are indexed become one, and so do their indices and offsets within a slice.
     Indices are clipped to where a slice exists, which for those within is every mode's meaning.
     """
     operand, indices = values
     shape, rank = avals[0].shape, len(avals[1].shape) - 1
-    active = [i for i, d in enumerate(numbers.start_index_map) if sizes[d] != shape[d]] or [0]
-    if len(active) > 1:
-        raise UserError("indexing along two axes at once has no form in TensorFlow here")
-    axis = numbers.start_index_map[active[0]]
-    index = tf.clip_by_value(indices[..., active[0]], 0, graph.size(shape[axis]) - sizes[axis])
+    part = {d: i for i, d in enumerate(numbers.start_index_map)}
+    axes = [d for d in part if sizes[d] != shape[d]] or [min(part)]
+    axes.sort(key=lambda d: isinstance(shape[d], int))  # steps are within the batch
+    steps = [math.prod(shape[d] for d in axes[i:]) for i in range(1, len(axes) + 1)]
     outer, pairs = list(numbers.operand_batching_dims), list(numbers.start_indices_batching_dims)
-    others = [d for d in range(len(shape)) if d not in (axis, *outer)]
+    others = [d for d in range(len(shape)) if d not in (*axes, *outer)]
     free = [i for i in range(rank) if i not in pairs]
-    index = tf.transpose(index, [*pairs, *free])[..., None] + tf.range(sizes[axis])
-    operand = tf.transpose(operand, [*outer, axis, *others])
+    starts = [
+        step * operations.clamp(0, indices[..., part[d]], graph.size(shape[d]) - sizes[d])
+        for d, step in zip(axes, steps, strict=True)
+    ]
+    offsets = [step * np.arange(sizes[d]) for d, step in zip(axes, steps, strict=True)]
+    within = functools.reduce(np.add.outer, offsets).astype(np.int32).reshape(-1)
+    index = tf.transpose(functools.reduce(tf.add, starts), [*pairs, *free])[..., None] + within
+    operand = tf.transpose(operand, [*outer, *axes, *others])
+    flat = [*(shape[d] for d in outer), math.prod(shape[d] for d in axes)]
+    operand = graph.shaped(operand, [*flat, *(shape[d] for d in others)])
     picked = tf.gather(operand, index, axis=len(outer), batch_dims=len(outer))
+    slices = [*(sizes[d] for d in axes), *(shape[d] for d in others)]
+    picked = graph.shaped(picked, [*(avals[1].shape[i] for i in [*pairs, *free]), *slices])
     # Axes of what was picked, by where they come from; then as the program has them.
-    came = [*(("index", i) for i in [*pairs, *free]), *(("operand", d) for d in [axis, *others])]
+    came = [*(("index", i) for i in [*pairs, *free]), *(("operand", d) for d in [*axes, *others])]
     kept = [d for d in range(len(shape)) if d not in (*numbers.collapsed_slice_dims, *outer)]
     from_index, from_operand = iter(range(rank)), iter(kept)
     wanted = [

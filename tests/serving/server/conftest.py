@@ -1,5 +1,6 @@
 """A server in a thread of the test's process, on a port of its own, with an untrained model."""
 
+import contextlib
 import dataclasses
 import io
 import threading
@@ -51,29 +52,31 @@ def classifier() -> Classifier:
     return made
 
 
-@pytest.fixture(scope="session")
-def start(classifier: Classifier) -> Iterator[Callable[..., Served]]:
-    """Starts a server with other settings."""
-    started: list[Served] = []
-
-    def begin(model: Classifier = classifier, **settings: Any) -> Served:
-        given = Settings(**settings)
-        made = app.build(model, given)
-        bound = running.bind("127.0.0.1", 0)
-        server = running.server(made, given)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
-        thread.start()
-        served = Served(made.state.service, server, thread, bound.getsockname()[1])
-        started.append(served)
+@contextlib.contextmanager
+def serving(model: Classifier, **settings: Any) -> Iterator[Served]:
+    """A server that is ready, or has failed to become so; stopped at the end."""
+    given = Settings(**settings)
+    made = app.build(model, given)
+    bound = running.bind("127.0.0.1", 0)
+    server = running.server(made, given)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
+    thread.start()
+    served = Served(made.state.service, server, thread, bound.getsockname()[1])
+    try:
         end = time.monotonic() + 60
         while not (served.service.ready or served.service.failed):
             assert time.monotonic() < end
             time.sleep(0.01)
-        return served
-
-    yield begin
-    for served in started:
+        yield served
+    finally:
         served.stop()
+
+
+@pytest.fixture(scope="session")
+def start(classifier: Classifier) -> Iterator[Callable[..., Served]]:
+    """Starts a server with other settings."""
+    with contextlib.ExitStack() as started:
+        yield lambda model=classifier, **settings: started.enter_context(serving(model, **settings))
 
 
 @pytest.fixture(scope="session")
