@@ -84,6 +84,8 @@ def fit(
     note = f"{published.path}: {layout.name}, SHA-256 {published.sha256}"
     note += "".join(f"; {line}" for line in new)
     note += f"; new: {', '.join(untouched)}" if untouched else ""
+    for begins, told in layout.left_out.items():
+        note += f"; {told}" * any(name.startswith(begins) for name in published.tensors)
     return Start(_placed(params, values), _placed(stats, values), note)
 
 
@@ -231,7 +233,7 @@ def _entries(published: Published, layout: Layout) -> list[Entry]:
     extra = sorted(
         name
         for name in there - wanted
-        if not name.endswith(_UNUSED) and not name.startswith(layout.unused)
+        if not name.endswith(_UNUSED) and not name.startswith((*layout.unused, *layout.left_out))
     )
     if extra:
         raise UserError(

@@ -16,6 +16,7 @@ from tests.pretrained.originals import (
     assert_close,
     jit,
     model_config,
+    needs_time,
     network,
     publish,
     shaken,
@@ -41,6 +42,11 @@ SIZES = {
     "small": {"width": 24, "depth": 2, "heads": 2, "frames": 75, "bins": 40},
     "larger": {"width": 64, "depth": 4, "heads": 4, "frames": 128, "bins": 64},
 }
+BASE = {"width": 768, "depth": 12, "heads": 12, "frames": 1024, "bins": 128}
+PROVED = [
+    *(pytest.param(size, id=name) for name, size in SIZES.items()),
+    pytest.param(BASE, id="base", marks=needs_time),
+]
 
 
 def original(classifier: bool = True, **size: Any) -> Any:
@@ -85,13 +91,13 @@ def in_order(states: Any, rows: int) -> Any:
     return torch.cat([first, rest.flatten(1, 2)], 1)
 
 
-@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES.keys())
+@pytest.mark.parametrize("size", PROVED)
 def test_states_and_logits_with_and_without_padding(size: dict[str, int], tmp_path: Path) -> None:
     theirs, config = original(**size), config_of(size)
     state = network(publish(theirs, tmp_path), config, bins=size["bins"], frames=size["frames"])
     frames, rows = size["frames"], (size["bins"] - 16) // 10 + 1
     x = np.random.default_rng(0).normal(size=(3, frames, size["bins"])).astype(np.float32)
-    length = np.array([frames, 47, 20])
+    length = np.array([frames, frames * 5 // 8, 20])
     states, logits, valid = ours(state, config, x, length)
     times = (frames - 16) // 10 + 1
     own = torch.arange(times) < torch.from_numpy((length - 16) // 10 + 1)[:, None]

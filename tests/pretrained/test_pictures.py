@@ -1,7 +1,6 @@
 """ResNet and EfficientNet are the originals: each stage and the logits of every clip alone."""
 
 import itertools
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from tests.pretrained.originals import (
     blank,
     jit,
     model_config,
+    needs_time,
     network,
     publish,
     shaken,
@@ -29,8 +29,6 @@ from tests.pretrained.originals import (
 
 BINS = 64
 LENGTHS = (130, 64, 96)
-WHOLE = os.environ.get("JAXSOUND_PARITY") == "whole"  # networks of the published depth, too
-needs_time = pytest.mark.skipif(not WHOLE, reason="whole networks: set JAXSOUND_PARITY=whole")
 
 
 def clips() -> np.ndarray:

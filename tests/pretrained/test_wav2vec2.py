@@ -18,6 +18,7 @@ from tests.pretrained.originals import (
     blank,
     jit,
     model_config,
+    needs_time,
     network,
     publish,
     shaken,
@@ -30,10 +31,17 @@ SIZES = {
     "small": {"width": 24, "depth": 1, "heads": 2, "channels": 8, "positions": 5},
     "larger": {"width": 64, "depth": 3, "heads": 4, "channels": 32, "positions": 16},
 }
+BASE = {"width": 768, "depth": 12, "heads": 12, "channels": 512, "positions": 128}
+BASE |= {"position_groups": 16, "hidden": 256}
+PROVED = [
+    *(pytest.param(size, LENGTHS, id=name) for name, size in SIZES.items()),
+    pytest.param(BASE, (80000, 40571, 400), id="base", marks=needs_time),
+]
 KINDS = ("Wav2Vec2", "Hubert")
 
 
 def original(kind: str, size: dict[str, int], suffix: str = "ForSequenceClassification") -> Any:
+    size = {"position_groups": 4, "hidden": 16} | size
     config = getattr(transformers, f"{kind}Config")(
         hidden_size=size["width"],
         num_hidden_layers=size["depth"],
@@ -41,8 +49,8 @@ def original(kind: str, size: dict[str, int], suffix: str = "ForSequenceClassifi
         intermediate_size=4 * size["width"],
         conv_dim=[size["channels"]] * 7,
         num_conv_pos_embeddings=size["positions"],
-        num_conv_pos_embedding_groups=4,
-        classifier_proj_size=16,
+        num_conv_pos_embedding_groups=size["position_groups"],
+        classifier_proj_size=size["hidden"],
         num_labels=CLASSES,
         attn_implementation="eager",
     )
@@ -50,37 +58,39 @@ def original(kind: str, size: dict[str, int], suffix: str = "ForSequenceClassifi
 
 
 def config_of(size: dict[str, int]) -> Any:
-    return model_config("wav2vec2", position_groups=4, hidden=16, **size)
+    return model_config("wav2vec2", **{"position_groups": 4, "hidden": 16} | size)
 
 
-def sounds() -> np.ndarray:
+def sounds(lengths: tuple[int, ...] = LENGTHS) -> np.ndarray:
     """Noise of some loudness and offset, and large numbers past each clip's length."""
-    x = np.random.default_rng(0).normal(0.05, 0.1, size=(len(LENGTHS), max(LENGTHS)))
-    x[np.arange(max(LENGTHS))[None] >= np.asarray(LENGTHS)[:, None]] = 1e3
+    x = np.random.default_rng(0).normal(0.05, 0.1, size=(len(lengths), max(lengths)))
+    x[np.arange(max(lengths))[None] >= np.asarray(lengths)[:, None]] = 1e3
     return x.astype(np.float32)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES.keys())
-def test_states_and_logits(kind: str, size: dict[str, int], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("size", "lengths"), PROVED)
+def test_states_and_logits(
+    kind: str, size: dict[str, int], lengths: tuple[int, ...], tmp_path: Path
+) -> None:
     theirs = original(kind, size)
     published = publish(theirs, tmp_path)
-    graph, values = network(published, config_of(size), bins=1, frames=max(LENGTHS))
+    graph, values = network(published, config_of(size), bins=1, frames=max(lengths))
 
     @jit
     def run(values: Any, x: Any) -> Any:
         model = nnx.merge(graph, *values)
-        length = jnp.asarray(LENGTHS)
+        length = jnp.asarray(lengths)
         state, valid = model.begin(x, length)
         states = [state]
         for block in model.blocks:
             states.append(block(states[-1], valid, False, None))
         return states, valid, model(x, length, train=False)
 
-    x = sounds()
+    x = sounds(lengths)
     states, valid, logits = run(values, jnp.asarray(x)[..., None])
     extractor = transformers.Wav2Vec2FeatureExtractor()
-    for row, length in enumerate(LENGTHS):
+    for row, length in enumerate(lengths):
         heard = extractor(x[row, :length], sampling_rate=16000, return_tensors="pt")
         with torch.no_grad():
             found = theirs(heard["input_values"], output_hidden_states=True)
