@@ -17,7 +17,7 @@ PIP_INSTALL = -m pip install --no-input --progress-bar off
 
 help:
 	@echo "make quickstart   set up $(VENV), then train five folds of a synthetic data set (5-7 minutes)"
-	@echo "make test         set up $(VENV), then lint, type-check and test (up to 20 minutes)"
+	@echo "make test         set up $(VENV), then lint, type-check and test (about 45 minutes)"
 	@echo "make bench        set up $(VENV), then measure beside the peers (about 45 minutes on a quiet machine)"
 	@echo "make format       rewrite the Python files in the project's format (seconds)"
 	@echo "make lock         renew constraints.txt with the newest versions allowed (3-5 minutes)"
@@ -33,7 +33,7 @@ test: $(VENV)/.installed-dev
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check . || { echo "error: not formatted as the project is; run: make format" >&2; exit 1; }
 	@$(BIN)/mypy --no-error-summary
-	@echo "Running the tests: 10 to 15 minutes on 2 CPU cores."
+	@echo "Running the tests: about 45 minutes on 2 CPU cores."
 	@$(BIN)/python -m pytest
 
 # RECORDINGS=DIR names a folder that holds ESC-50-master; without it files are synthesised.
