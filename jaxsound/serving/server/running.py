@@ -11,12 +11,14 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from jaxsound.errors import UserError
 from jaxsound.serving.server.settings import Settings
 
 MAX_HEADERS = 32 * 1024  # bytes of a request before its body
 MAX_MESSAGE = 1 << 20  # bytes of a WebSocket message
+LINGER = 1.0  # seconds in which the rest of a refused message may still come, to be thrown away
 log = logging.getLogger(__name__)
 
 
@@ -58,7 +60,7 @@ def server(app: FastAPI, settings: Settings) -> "Server":
     config = uvicorn.Config(
         app,
         http=Protocol,
-        ws="websockets-sansio",
+        ws=_Socket,
         ws_max_size=MAX_MESSAGE,
         ws_max_queue=4,
         ws_per_message_deflate=False,
@@ -181,3 +183,22 @@ class _Protocol(HttpToolsProtocol):
             + body
         )
         self.transport.close()
+
+
+class _Socket(WebSocketsSansIOProtocol):
+    """Hears a refused message out: closing in the middle of it resets the connection, and then the
+    client may lose the close frame that says why."""
+
+    def data_received(self, data: bytes) -> None:
+        """What comes after a refusal is thrown away."""
+        if self.conn.parser_exc is None:
+            super().data_received(data)
+
+    def handle_parser_exception(self) -> None:
+        """Says why now, and closes a moment later."""
+        assert self.conn.close_sent is not None
+        code, reason = self.conn.close_sent.code, self.conn.close_sent.reason
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        self.close_timer = self.loop.call_later(LINGER, self.transport.close)

@@ -187,6 +187,24 @@ def test_a_message_without_end_closes_it(served: Served) -> None:
         assert said(websocket)[-1]["code"] == 1009
 
 
+def test_the_reason_reaches_who_is_still_sending(served: Served) -> None:
+    upgrade = (
+        "GET /v1/stream HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
+        "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    )
+    size, mask = 3_000_000, bytes(4)
+    with socket.create_connection(("127.0.0.1", served.port), timeout=20) as sending:
+        sending.sendall(upgrade.encode())
+        sending.recv(4096)
+        sending.sendall(b"\x82\xff" + size.to_bytes(8, "big") + mask)
+        for _ in range(3):
+            time.sleep(0.1)
+            sending.sendall(bytes(100_000))
+        heard = b"".join(iter(lambda: sending.recv(4096), b""))
+    assert (1009).to_bytes(2, "big") in heard
+
+
 def test_who_says_nothing_is_let_go(start: Callable[..., Served]) -> None:
     served = start(idle_seconds=0.1)
     with opened(served) as websocket:
