@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxsound import tensorflow_notices
+
 if TYPE_CHECKING:
     from clu.metric_writers import MetricWriter
 
@@ -74,7 +76,7 @@ def make_writer(
 
 def _import_clu_writers() -> Any:
     """`clu.metric_writers`, with TensorFlow's notices about CPUs and missing GPUs kept quiet."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read once, when TensorFlow loads
+    tensorflow_notices.silence()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import tensorflow as tf

@@ -190,6 +190,7 @@ def main(argv: list[str]) -> int:
         "JAX_COMPILATION_CACHE_DIR": str(scratch / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "TF_CPP_MIN_LOG_LEVEL": "3",
+        "TF_ENABLE_ONEDNN_OPTS": "0",
     }
     sys.path.insert(0, str(Path(__file__).parents[2]))
     from tests.reliability import runs  # only now: JAX reads the environment when it is imported

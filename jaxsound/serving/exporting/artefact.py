@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 import jaxsound
+from jaxsound import tensorflow_notices
 from jaxsound.errors import UserError
 from jaxsound.serving.classifier import Classifier
 from jaxsound.serving.exporting import program, verification
@@ -100,7 +101,7 @@ def _format(to: str) -> Any:
     Raises:
       UserError: what it needs is not installed.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read once, when TensorFlow loads
+    tensorflow_notices.silence()
     try:
         return importlib.import_module(f"jaxsound.serving.exporting.{to}")
     except ImportError as error:
