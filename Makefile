@@ -17,7 +17,7 @@ PIP_INSTALL = -m pip install --no-input --progress-bar off
 
 help:
 	@echo "make quickstart   set up $(VENV), then train five folds of a synthetic data set (5-7 minutes)"
-	@echo "make test         set up $(VENV), then lint, type-check and test (about 45 minutes)"
+	@echo "make test         set up $(VENV), then lint, type-check and test (20 to 40 minutes)"
 	@echo "make bench        set up $(VENV), then measure beside the peers (about 45 minutes on a quiet machine)"
 	@echo "make format       rewrite the Python files in the project's format (seconds)"
 	@echo "make lock         renew constraints.txt with the newest versions allowed (3-5 minutes)"
@@ -33,8 +33,8 @@ test: $(VENV)/.installed-dev
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check . || { echo "error: not formatted as the project is; run: make format" >&2; exit 1; }
 	@$(BIN)/mypy --no-error-summary
-	@echo "Running the tests: about 45 minutes on 2 CPU cores."
-	@$(BIN)/python -m pytest
+	@echo "Running the tests, two files at a time: 20 to 40 minutes on 2 CPU cores, up to 13 GB."
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # RECORDINGS=DIR names a folder that holds ESC-50-master; without it files are synthesised.
 BENCHMARKS := preparation batches training startup loop inference crossval
