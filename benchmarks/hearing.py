@@ -32,19 +32,19 @@ TURNED_ON: dict[str, dict[str, Any]] = {
 }
 
 
-def stores(config: Any) -> Any:
+def stores(config: Any, clips: int = CLIPS) -> Any:
     """Features and samples of as many clips of noise."""
     import dataclasses
 
     from jaxsound.config import frontend_config
     from jaxsound.features.frontend import samples_of
 
-    store = steps.synthetic_store(config, CLIPS)
+    store = steps.synthetic_store(config, clips)
     frontend = frontend_config(config)
     length = round(config.data.pad_seconds * frontend.sample_rate)
-    noise = np.random.default_rng(0).normal(0, 3000, (CLIPS * length, 1)).astype(np.int16)
+    noise = np.random.default_rng(0).normal(0, 3000, (clips * length, 1)).astype(np.int16)
     sound = dataclasses.replace(
-        store, frames=noise, offsets=np.arange(CLIPS + 1) * length, frontend=samples_of(frontend)
+        store, frames=noise, offsets=np.arange(clips + 1) * length, frontend=samples_of(frontend)
     )
     return dataclasses.replace(store, sound=None if config.data.input == "features" else sound)
 
@@ -52,14 +52,11 @@ def stores(config: Any) -> Any:
 class Side:
     """A compiled step, its state and one batch."""
 
-    def __init__(self, changes: dict[str, Any], clips: int):
+    def __init__(self, config: Any, store: Any):
         from jaxsound.data import folds
         from jaxsound.experiment import initial_state, make_experiment, train_iterator
         from jaxsound.training import state
 
-        config = importlib.import_module("configs.esc10_waveform").get_config("plain")
-        config.update_from_flattened_dict({"batch_size": clips, "data.validation": 0.0} | changes)
-        store = stores(config)
         split = folds.split(store, 1, validation=0.0, seed=0)
         self.made = make_experiment(config, store, {1: split}, stacked=False)
         self.state = self.made.placement.stack([initial_state(self.made, 1)])
@@ -77,6 +74,13 @@ class Side:
         return 1e3 * (time.perf_counter() - began), 1e3 * (time.process_time() - worked)
 
 
+def side(changes: dict[str, Any], clips: int) -> Side:
+    """`configs/esc10_waveform.py` with batches of so many clips, and changed."""
+    config = importlib.import_module("configs.esc10_waveform").get_config("plain")
+    config.update_from_flattened_dict({"batch_size": clips, "data.validation": 0.0} | changes)
+    return Side(config, stores(config))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clips", type=int, default=32, help="of a batch")
@@ -89,7 +93,7 @@ def main() -> None:
     everything["augment.loudness"] = "a_weighted"
     wanted = {"features", *(args.rows or (*TURNED_ON, "everything"))}
     sides = {
-        name: Side(changes, args.clips)
+        name: side(changes, args.clips)
         for name, changes in (TURNED_ON | {"everything": everything}).items()
         if name in wanted
     }

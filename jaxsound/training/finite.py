@@ -14,6 +14,7 @@ from jaxsound.errors import UserError
 from jaxsound.training.state import TrainState
 
 _CALLS_BEHIND = 4  # of the device, so that nothing waits for a step that is still being computed
+_CALLS_BEHIND_ON_CPU = 1  # where each of them holds memory of its own for its temporaries
 _MOST_SKIPPED = 100  # steps in a row: by then nothing is being learned
 _CLIPS_NAMED = 8
 
@@ -46,6 +47,7 @@ class Watch:
         self.pending: collections.deque[tuple[int, dict[str, jax.Array], int]] = collections.deque()
         self.in_a_row = np.zeros(len(folds), int)
         self.first = int(stacked)
+        self.behind = _CALLS_BEHIND_ON_CPU if jax.default_backend() == "cpu" else _CALLS_BEHIND
 
     def took(self, step: int, metrics: dict[str, jax.Array], count: int = 1) -> None:
         """Takes the metrics of `count` steps, the last of them `step`, and checks earlier ones.
@@ -54,7 +56,7 @@ class Watch:
           UserError: a step's loss or gradient was not finite, and steps are not skipped.
         """
         self.pending.append((step, metrics, count))
-        if len(self.pending) > _CALLS_BEHIND:
+        if len(self.pending) > self.behind:
             self._look(*self.pending.popleft())
 
     def settle(self, step: int, state: TrainState | None = None) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -21,6 +22,7 @@ from jaxsound.experiment import (
 )
 from jaxsound.features.store import Store
 from jaxsound.job import workdir
+from jaxsound.training import finite as finite_numbers
 from jaxsound.training.checkpoint import Checkpoints
 from tests import tiny
 
@@ -174,3 +176,14 @@ def test_a_test_clip_with_a_wrong_number_is_named(
         train.train_folds(experiment_of(store), [1], tmp_path)
     train.train_folds(experiment_of(store, nonfinite="skip"), [1], tmp_path)
     assert "clip3: their logits are not finite; all classes" in capsys.readouterr().err
+
+
+def test_no_more_steps_are_under_way_than_memory_is_for() -> None:
+    """On a CPU, where each step under way has its own temporaries: one is computed, one waits."""
+    watch = finite_numbers.Watch([1], lambda fold, step: "", skip=False, stacked=False)
+    began, slow = [], jax.jit(lambda x: jax.lax.fori_loop(0, 400, lambda _, y: y @ x / 300, x))
+    for step in range(1, 6):
+        flag = jnp.isfinite(slow(jnp.ones((300, 300)))).all()
+        began.append(flag)
+        watch.took(step, {"finite": flag})
+        assert all(earlier.is_ready() for earlier in began[:-1])
