@@ -68,6 +68,7 @@ class Progress:
         self.learning_rate = learning_rate
         self.pending: tuple[int, dict[str, jax.Array], int] | None = None
         self.written: tuple[int, float] | None = None
+        self.timed = False
         self.began = time.monotonic() - seconds
         names = "-".join(str(fold) for fold in dict.fromkeys((folds[0], folds[-1])))
         self.bar = bar(
@@ -116,7 +117,7 @@ class Progress:
             self.pending = None
 
     def _write(self, last: int, metrics: dict[str, jax.Array], count: int) -> None:
-        self.bar.update(last - self.bar.n)
+        self._advance(last)
         steps = range(last - count + 1, last + 1)
         due = [step for step in steps if not step % self.log_every or step == self.total]
         if not due:
@@ -138,6 +139,16 @@ class Progress:
             f", {common['clips_per_second']:.0f} clips/s" if "clips_per_second" in common else ""
         )
         self.bar.set_postfix_str(f"loss {values['loss'].mean():.3f}{speed}", refresh=False)
+
+    def _advance(self, last: int) -> None:
+        """Moves the bar. What is left is reckoned from the second call on: the first compiled."""
+        if self.timed:
+            self.bar.update(last - self.bar.n)
+            return
+        self.timed = True
+        self.bar.n = self.bar.initial = self.bar.last_print_n = last
+        self.bar.last_print_t = time.time()
+        self.bar.refresh()
 
     def _speed(self, step: int) -> dict[str, float]:
         """Since the last write; nothing right after the start or an evaluation."""
