@@ -14,6 +14,7 @@ import numpy as np
 from flax import nnx
 
 from jaxsound.models import masking
+from jaxsound.models.attention import attend, fuses
 from jaxsound.models.tokens import drop_tokens
 from jaxsound.models.waveform import WaveformStem
 
@@ -35,22 +36,6 @@ def rotate(x: Array, first: int) -> Array:
     cos, sin = np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
     a, b = x[..., :half].astype(jnp.float32), x[..., half:].astype(jnp.float32)
     return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], -1).astype(x.dtype)
-
-
-def fuses(attention: str, dtype: jnp.dtype, head_width: int) -> bool:
-    """Whether cuDNN's fused attention is wanted and, if that is left open, takes these shapes.
-
-    It skips the padded keys and never writes the attention map. It needs a GPU of compute
-    capability 8 or more and bfloat16. Elsewhere than on a GPU the same network uses XLA's.
-    """
-    if attention == "xla" or jax.default_backend() != "gpu":
-        return False
-    if attention == "cudnn":
-        return True
-    capability = getattr(jax.local_devices()[0], "compute_capability", "0")  # none on AMD's
-    major = capability.partition(".")[0]
-    able = major.isdecimal() and int(major) >= 8
-    return able and dtype == jnp.bfloat16 and head_width % 8 == 0 and head_width <= 128
 
 
 class ConvStem(nnx.Module):
@@ -192,14 +177,7 @@ class Block(nnx.Module):
         q, k, v = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
         if self.rotary:
             q, k = rotate(q, self.first), rotate(k, self.first)
-        if self.fused:  # needs a key to attend to, even in a clip of nothing but padding
-            valid = jnp.maximum(length, 1).astype(jnp.int32)
-            y = jax.nn.dot_product_attention(
-                q, k, v, key_value_seq_lengths=valid, implementation="cudnn"
-            )
-        else:
-            keys = masking.length_mask(length, tokens)[:, None, None, :]
-            y = jax.nn.dot_product_attention(q, k, v, mask=keys)
+        y = attend(q, k, v, length, fused=self.fused)
         return self.out(y.reshape(-1, width)).reshape(batch, tokens, width)
 
     def _mlp(self, x: Array, length: Array) -> Array:

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxsound.models import masking
+from jaxsound.models.attention import attend, fuses
 from jaxsound.models.lora import lora_pair
-from jaxsound.models.transformer import fuses
 
 Array = jax.Array
 EPSILON = 1e-5  # of every norm
@@ -114,14 +114,7 @@ class Block(nnx.Module):
         if self.lora_query is not None and self.lora_value is not None:
             q, v = q + self.lora_query(flat), v + self.lora_value(flat)
         q, k, v = (y.reshape(batch, frames, self.heads, width // self.heads) for y in (q, k, v))
-        if self.fused:  # needs a key to attend to, even in a clip of nothing but padding
-            valid = jnp.maximum(length, 1).astype(jnp.int32)
-            y = jax.nn.dot_product_attention(
-                q, k, v, key_value_seq_lengths=valid, implementation="cudnn"
-            )
-        else:
-            keys = masking.length_mask(length, frames)[:, None, None, :]
-            y = jax.nn.dot_product_attention(q, k, v, mask=keys)
+        y = attend(q, k, v, length, fused=self.fused)
         return self.out(y.reshape(-1, width)).reshape(batch, frames, width)
 
     def _mlp(self, x: Array, length: Array) -> Array:

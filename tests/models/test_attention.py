@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jaxsound.models import transformer
+from jaxsound.models.attention import fuses
 from jaxsound.training.state import build_network
 from tests.models.test_padding import model_config
 
@@ -41,7 +42,7 @@ def test_attention_is_fused_where_a_device_can(
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
     device = SimpleNamespace(compute_capability=capability)
     monkeypatch.setattr(jax, "local_devices", lambda: [device])
-    assert transformer.fuses(attention, jnp.dtype(dtype), head_width) is expected
+    assert fuses(attention, jnp.dtype(dtype), head_width) is expected
 
 
 def test_fused_attention_is_given_each_clip_s_own_length(monkeypatch: pytest.MonkeyPatch) -> None:
