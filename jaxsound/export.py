@@ -12,12 +12,13 @@ import absl.logging
 import jax
 
 from jaxsound.cache import cache_root, keep_programs
-from jaxsound.errors import UserError
+from jaxsound.errors import command
 from jaxsound.serving.classifier import load
 from jaxsound.serving.exporting import verification
 from jaxsound.serving.exporting.artefact import FORMATS, export
 
 
+@command("stopped; nothing was written")
 def main(argv: Sequence[str] | None = None) -> int:
     """Exports what the command line names.
 
@@ -28,17 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
     # What is traced on a GPU or TPU is that device's alone.
     jax.config.update("jax_platforms", "cpu")
-    try:
-        keep_programs(cache_root())
-        classifier = load(args.checkpoint)
-        clips = verification.recorded(classifier, args.verify) if args.verify else None
-        found = export(classifier, args.out, args.to, clips)
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nstopped; nothing was written", file=sys.stderr)
-        return 130
+    keep_programs(cache_root())
+    classifier = load(args.checkpoint)
+    clips = verification.recorded(classifier, args.verify) if args.verify else None
+    found = export(classifier, args.out, args.to, clips)
     verified = found.about["verified"]
     print(f"{found.path}: {args.to}, {found.bytes / 1e6:.1f} MB, described in {found.path}.json")
     print(

@@ -12,7 +12,7 @@ from ml_collections import config_flags
 from jaxsound import allocator, train
 from jaxsound.cache import cache_root, keep_programs
 from jaxsound.config import in_one_line, validate
-from jaxsound.errors import UserError
+from jaxsound.errors import command
 from jaxsound.job import hosts, mirror, stopping
 from jaxsound.results import format_table
 
@@ -24,6 +24,7 @@ CONFIG = config_flags.DEFINE_config_file(
 WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory; runs/NAME_OF_CONFIG if unset.")
 
 
+@command()
 def main(argv: list[str]) -> int:
     """Runs what the command line asks for; returns the exit status."""
     allocator.keep_freed_memory()
@@ -32,13 +33,8 @@ def main(argv: list[str]) -> int:
     try:
         with stopping.listen():
             return _run(argv)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except stopping.Stopped as stopped:
         return stopped.report()
-    except SystemExit:  # --help has printed
-        return 0
 
 
 def _run(argv: list[str]) -> int:

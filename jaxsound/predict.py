@@ -20,7 +20,7 @@ from tqdm import tqdm
 from jaxsound.bars import bar
 from jaxsound.cache import cache_root, keep_programs
 from jaxsound.data.audio import SUFFIXES, AudioError
-from jaxsound.errors import UserError
+from jaxsound.errors import UserError, command
 from jaxsound.serving import output
 from jaxsound.serving.classifier import Classifier, load
 from jaxsound.serving.prediction import THRESHOLD, audacity_labels
@@ -29,6 +29,7 @@ LONG = 60.0  # seconds of a recording from which on its progress is shown
 STANDARD_INPUT = "-"
 
 
+@command()
 def main(argv: Sequence[str] | None = None) -> int:
     """Classifies what the command line names.
 
@@ -46,12 +47,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # head has seen enough; nothing is left to flush at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nstopped", file=sys.stderr)
-        return 130
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

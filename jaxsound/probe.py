@@ -25,7 +25,7 @@ from jaxsound.bars import bar
 from jaxsound.cache import cache_root, keep_programs
 from jaxsound.config import frontend_config, in_one_line, validate
 from jaxsound.data import folds
-from jaxsound.errors import UserError
+from jaxsound.errors import UserError, command
 from jaxsound.evaluation import files, probe
 from jaxsound.experiment import input_shape
 from jaxsound.features.store import Store
@@ -42,6 +42,7 @@ ONCE = ("fixed", "none")  # normalisations of features that no fold has a part i
 NEW = {"wav2vec2": ("hidden", "head")}
 
 
+@command()
 def main(argv: Sequence[str]) -> int:
     """Probes what the command line names; returns the exit status."""
     parser = argparse.ArgumentParser(
@@ -54,24 +55,17 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--workdir", type=Path, metavar="DIR", help="runs/NAME_probe if unset")
     allocator.keep_freed_memory()
     logging.set_verbosity(logging.ERROR)
-    try:
-        options, rest = parser.parse_known_args(argv)
-        if options.config and options.run:
-            raise UserError("--config and --run: name one of the two")
-        if options.run:
-            options, changes = finished.parse(parser, argv)
-            name, result = options.run.resolve().name, of_run(options.run, changes)
-        else:
-            chosen = [f"--config={options.config}"] if options.config else []
-            name, result = of_config([parser.prog, *chosen, *rest])
-        out = options.workdir or Path("runs") / f"{name}_probe"
-        files.write(out / "probe.json", files.to_json(result))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 2
+    options, rest = parser.parse_known_args(argv)
+    if options.config and options.run:
+        raise UserError("--config and --run: name one of the two")
+    if options.run:
+        options, changes = finished.parse(parser, argv)
+        name, result = options.run.resolve().name, of_run(options.run, changes)
+    else:
+        chosen = [f"--config={options.config}"] if options.config else []
+        name, result = of_config([parser.prog, *chosen, *rest])
+    out = options.workdir or Path("runs") / f"{name}_probe"
+    files.write(out / "probe.json", files.to_json(result))
     print(f"{probe.format_table(result)}\n\nfigures {out / 'probe.json'}")
     return 0
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import absl.logging
 
 from jaxsound.cache import cache_root, keep_programs
-from jaxsound.errors import UserError
+from jaxsound.errors import UserError, command
 
 if TYPE_CHECKING:
     from jaxsound.serving.server.settings import Settings
@@ -23,6 +23,7 @@ TOKEN = "JAXSOUND_TOKEN"  # the environment's variable
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
+@command()
 def main(argv: Sequence[str] | None = None) -> int:
     """Serves the run that the command line names.
 
@@ -32,13 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     absl.logging.set_verbosity(absl.logging.ERROR)
     args = _parse(argv)
-    try:
-        return _serve(args)
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:  # before the server took over the signals
-        return 130
+    return _serve(args)
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

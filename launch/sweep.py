@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from jaxsound.config import validate
-from jaxsound.errors import UserError
+from jaxsound.errors import UserError, command
 from jaxsound.evaluation import curves, files
 
 PROGRAM = [sys.executable, "-m", "jaxsound.main"]
@@ -252,19 +252,16 @@ def _spread(figure: Mapping[str, float], sign: str = "") -> str:
     return f"{100 * figure['mean']:{sign}.1f} ± {100 * figure['std']:.1f}"
 
 
+@command()
 def main(argv: Sequence[str]) -> int:
     """Runs the sweep, or what is left of it; returns the exit status."""
     options, flags = parse(argv)
-    try:
-        variants = variants_of(options.config)
-        check_flags(flags, variants)
-        if status := train(options, flags, variants):
-            return status
-        found = {name: figures_of(options.workdir, name, options.seeds) for name in variants}
-        result = compare(found, options.seeds)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    variants = variants_of(options.config)
+    check_flags(flags, variants)
+    if status := train(options, flags, variants):
+        return status
+    found = {name: figures_of(options.workdir, name, options.seeds) for name in variants}
+    result = compare(found, options.seeds)
     files.write(options.workdir / "sweep.json", files.to_json(result))
     print(f"\n{format_table(result)}")
     return 0

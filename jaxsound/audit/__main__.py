@@ -12,31 +12,23 @@ from ml_collections import config_flags
 
 from jaxsound.audit import audit, report, sources
 from jaxsound.config import in_one_line, validate
-from jaxsound.errors import UserError
+from jaxsound.errors import UserError, command
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment whose data is audited.")
 JSON = flags.DEFINE_string("json", None, "Where everything goes as JSON; '-' prints it instead.")
 THREADS = flags.DEFINE_integer("threads", None, "Reading threads; one per core if unset.", 1)
 
 
+@command()
 def main(argv: list[str]) -> int:
     """Audits what the command line names; returns the exit status: 0, 1 if invalid, 2 if wrong."""
     app.define_help_flags()
     logging.set_verbosity(logging.ERROR)
-    try:
-        survey, findings = audit(_catalogue(argv), THREADS.value)
-        everything = report.as_json(survey, findings) + "\n" if JSON.value else ""
-        if JSON.value not in (None, "-"):
-            Path(JSON.value).write_text(everything)
-        print(everything if JSON.value == "-" else report.text(survey, findings))
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except SystemExit:  # --help has printed
-        return 0
-    except KeyboardInterrupt:
-        print("\nstopped", file=sys.stderr)
-        return 130
+    survey, findings = audit(_catalogue(argv), THREADS.value)
+    everything = report.as_json(survey, findings) + "\n" if JSON.value else ""
+    if JSON.value not in (None, "-"):
+        Path(JSON.value).write_text(everything)
+    print(everything if JSON.value == "-" else report.text(survey, findings))
     return report.status(findings)
 
 

@@ -20,7 +20,7 @@ from scipy import optimize, special
 
 from jaxsound.config import in_one_line, validate
 from jaxsound.data import folds
-from jaxsound.errors import UserError
+from jaxsound.errors import command
 from jaxsound.evaluation import files
 from jaxsound.evaluation.crossval import percent
 from jaxsound.features.store import Store
@@ -31,6 +31,7 @@ BANDS = 8  # of neighbouring columns of the features
 STRENGTH = 1.0  # C of scikit-learn: inverse of the penalty on squared weights
 
 
+@command()
 def main(argv: list[str]) -> int:
     """Measures the baselines of what the command line names; returns the exit status."""
     # Only now: who imports this module may have flags of these names.
@@ -38,22 +39,13 @@ def main(argv: list[str]) -> int:
     output = flags.DEFINE_string("json", None, "Where the figures go as JSON.")
     app.define_help_flags()
     logging.set_verbosity(logging.ERROR)
-    try:
-        with in_one_line(argv):
-            flags.FLAGS(argv)
-        config = flags.FLAGS.config
-        validate(config)
-        result = measure(config, prepare_store(config))
-        if output.value:
-            files.write(Path(output.value), files.to_json(result))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 2
-    except SystemExit:  # --help has printed
-        return 0
+    with in_one_line(argv):
+        flags.FLAGS(argv)
+    config = flags.FLAGS.config
+    validate(config)
+    result = measure(config, prepare_store(config))
+    if output.value:
+        files.write(Path(output.value), files.to_json(result))
     print(format_table(result))
     return 0
 

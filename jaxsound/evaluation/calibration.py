@@ -18,7 +18,7 @@ import numpy as np
 from scipy import optimize, special
 
 from jaxsound.cache import cache_root, keep_programs
-from jaxsound.errors import UserError
+from jaxsound.errors import UserError, command
 from jaxsound.evaluation import crossval, files, metrics, plots
 from jaxsound.evaluation.crossval import Predictions
 from jaxsound.input import finished
@@ -70,6 +70,7 @@ def figures(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     }
 
 
+@command()
 def main(argv: Sequence[str]) -> int:
     """Calibrates the run that the command line names; returns the exit status."""
     parser = argparse.ArgumentParser(
@@ -80,21 +81,14 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--out", type=Path, metavar="DIR", help="of both files; RUN if not given")
     options, changes = finished.parse(parser, argv)
     absl.logging.set_verbosity(absl.logging.ERROR)
-    try:
-        keep_programs(cache_root(changes.get("data.cache_dir", "")))
-        result = calibrate(finished.open_run(options.run, changes))
-        out = options.out or options.run
-        files.write(out / "calibration.json", files.to_json(result))
-        picture = plots.reliability_figure(
-            {part: result[part]["reliability"] for part in ("plain", "scaled")}
-        )
-        plots.write_png(out / "reliability.png", picture)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 2
+    keep_programs(cache_root(changes.get("data.cache_dir", "")))
+    result = calibrate(finished.open_run(options.run, changes))
+    out = options.out or options.run
+    files.write(out / "calibration.json", files.to_json(result))
+    picture = plots.reliability_figure(
+        {part: result[part]["reliability"] for part in ("plain", "scaled")}
+    )
+    plots.write_png(out / "reliability.png", picture)
     print(format_table(result), f"\nfigure  {out / 'reliability.png'}", sep="\n")
     return 0
 

@@ -18,13 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from jaxsound.errors import UserError
+from jaxsound.errors import UserError, command
 from jaxsound.evaluation import crossval, files, report, runs
 from jaxsound.evaluation.crossval import Predictions, percent
 
 _FIGURES = ("accuracy_mean", "accuracy_std", "accuracy_pooled", "macro_recall", "map3", "loss")
 
 
+@command()
 def main(argv: Sequence[str]) -> int:
     """Averages the runs that the command line names; returns the exit status."""
     parser = argparse.ArgumentParser(
@@ -34,14 +35,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's directory, or a pattern")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="of the result")
     options = parser.parse_args(argv)
-    try:
-        result = average(runs.find(options.runs), options.out)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 2
+    result = average(runs.find(options.runs), options.out)
     print(format_table(result), f"\nreport  {options.out / 'report.html'}", sep="\n")
     return 0
 

@@ -19,7 +19,7 @@ from jaxsound.bars import bar
 from jaxsound.cache import cache_root, keep_programs
 from jaxsound.data.ahead import ahead
 from jaxsound.data.dataset import Record, prepare
-from jaxsound.errors import UserError
+from jaxsound.errors import UserError, command
 from jaxsound.evaluation import crossval, files, plots
 from jaxsound.evaluation.corruptions import CORRUPTIONS, Corruption, corrupt
 from jaxsound.evaluation.crossval import percent
@@ -33,6 +33,7 @@ SEVERITIES = range(1, 6)
 Condition = tuple[Corruption, int] | None  # and its severity; None is the clean sound
 
 
+@command()
 def main(argv: Sequence[str]) -> int:
     """Evaluates what the command line names; returns the exit status."""
     parser = argparse.ArgumentParser(
@@ -48,23 +49,13 @@ def main(argv: Sequence[str]) -> int:
     if options.seed < 0:
         parser.error("--seed must be 0 or more")
     absl.logging.set_verbosity(absl.logging.ERROR)
-    try:
-        chosen = _chosen(options.only)
-        keep_programs(cache_root(changes.get("data.cache_dir", "")))
-        run = finished.open_run(options.run, changes)
-        result = evaluate(run, prepare(run.config.data).clips, chosen, options.seed)
-        out = options.out or options.run
-        files.write(out / "robustness.json", files.to_json(result))
-        plots.write_png(out / "robustness.png", plots.robustness_figure(result))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nstopped", file=sys.stderr)
-        return 130
+    chosen = _chosen(options.only)
+    keep_programs(cache_root(changes.get("data.cache_dir", "")))
+    run = finished.open_run(options.run, changes)
+    result = evaluate(run, prepare(run.config.data).clips, chosen, options.seed)
+    out = options.out or options.run
+    files.write(out / "robustness.json", files.to_json(result))
+    plots.write_png(out / "robustness.png", plots.robustness_figure(result))
     print(format_table(result), f"\nfigure  {out / 'robustness.png'}", sep="\n")
     return 0
 

@@ -14,11 +14,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxsound.errors import UserError
+from jaxsound.errors import UserError, command
 from jaxsound.evaluation import crossval, report
 from jaxsound.job import workdir
 
 
+@command()
 def main(argv: list[str]) -> int:
     """Gathers what the command line asks for; returns the exit status."""
     parser = argparse.ArgumentParser(
@@ -29,14 +30,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--out", type=Path, help="where to; the run's directory if there is one")
     parser.add_argument("--partial", action="store_true", help="even if folds are missing")
     options = parser.parse_args(argv)
-    try:
-        result = gather(options.runs, options.out, partial=options.partial)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 2
+    result = gather(options.runs, options.out, partial=options.partial)
     out = options.out or next(iter(find(options.runs)))
     print(crossval.format_table(result), f"\nreport  {out / 'report.html'}", sep="\n")
     return 0

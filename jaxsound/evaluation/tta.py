@@ -21,7 +21,7 @@ import numpy as np
 from scipy import special
 
 from jaxsound.cache import cache_root, keep_programs
-from jaxsound.errors import UserError
+from jaxsound.errors import UserError, command
 from jaxsound.evaluation import crossval, ensemble, files, report
 from jaxsound.evaluation.crossval import percent
 from jaxsound.input import finished
@@ -30,6 +30,7 @@ from jaxsound.job import workdir
 from jaxsound.training.restore import Trained
 
 
+@command()
 def main(argv: Sequence[str]) -> int:
     """Evaluates the run that the command line names; returns the exit status."""
     parser = argparse.ArgumentParser(
@@ -43,19 +44,12 @@ def main(argv: Sequence[str]) -> int:
     if options.views < 1:
         parser.error("--views must be 1 or more")
     absl.logging.set_verbosity(absl.logging.ERROR)
-    try:
-        if options.out.resolve() == options.run.resolve():
-            raise UserError(f"--out={options.out} is the run; name another directory")
-        own = ensemble.result_of(options.run)
-        keep_programs(cache_root(changes.get("data.cache_dir", "")))
-        run = finished.open_run(options.run, changes)
-        result = evaluate(run, own, options.views, options.out)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 2
+    if options.out.resolve() == options.run.resolve():
+        raise UserError(f"--out={options.out} is the run; name another directory")
+    own = ensemble.result_of(options.run)
+    keep_programs(cache_root(changes.get("data.cache_dir", "")))
+    run = finished.open_run(options.run, changes)
+    result = evaluate(run, own, options.views, options.out)
     print(format_table(result), f"\nreport  {options.out / 'report.html'}", sep="\n")
     return 0
 

@@ -11,7 +11,7 @@ from ml_collections import config_flags
 
 from jaxsound.config import in_one_line, validate
 from jaxsound.data.dataset import prepare
-from jaxsound.errors import UserError
+from jaxsound.errors import command
 from jaxsound.explore import page
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -21,27 +21,19 @@ OUT = flags.DEFINE_string("out", None, "Where figures go; explore/NAME_OF_CONFIG
 WORKDIR = flags.DEFINE_string("workdir", None, "A run of jaxsound.main: shows where it looks.")
 
 
+@command()
 def main(argv: list[str]) -> int:
     """Draws what the command line asks for; returns the exit status."""
     app.define_help_flags()
     logging.set_verbosity(logging.ERROR)
-    try:
-        with in_one_line(argv):
-            flags.FLAGS(argv)
-            config, file = CONFIG.value, config_flags.get_config_filename(flags.FLAGS["config"])
-        validate(config)
-        name = Path(file).stem
-        out = Path(OUT.value or f"explore/{name}")
-        workdir = Path(WORKDIR.value) if WORKDIR.value else None
-        print(page.explore(prepare(config.data), config, out, workdir))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except SystemExit:  # --help has printed
-        return 0
-    except KeyboardInterrupt:
-        print("\nstopped", file=sys.stderr)
-        return 130
+    with in_one_line(argv):
+        flags.FLAGS(argv)
+        config, file = CONFIG.value, config_flags.get_config_filename(flags.FLAGS["config"])
+    validate(config)
+    name = Path(file).stem
+    out = Path(OUT.value or f"explore/{name}")
+    workdir = Path(WORKDIR.value) if WORKDIR.value else None
+    print(page.explore(prepare(config.data), config, out, workdir))
     return 0
 
 

@@ -19,7 +19,7 @@ from jaxsound import places
 from jaxsound.cache import cache_root
 from jaxsound.config import in_one_line, stored_frontends, validate
 from jaxsound.data import dataset
-from jaxsound.errors import UserError
+from jaxsound.errors import UserError, command
 from jaxsound.features import shards, store
 from jaxsound.features.frontend import FrontendConfig
 
@@ -106,21 +106,16 @@ def _beam(arguments: list[str]) -> tuple[Any, Any, Any]:
     return apache_beam, FnApiRunner() if local else None, options
 
 
+@command()
 def main(argv: list[str]) -> int:
     """Runs what the command line asks for; returns the exit status."""
     app.define_help_flags()
     logging.set_verbosity(logging.ERROR)
-    try:
-        with in_one_line(argv):
-            rest = flags.FLAGS(argv)[1:]
-            config = CONFIG.value
-        validate(config)
-        stores = prepare(config, WORK.value, CLIPS.value, rest)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except SystemExit as left:  # --help has printed, or Beam has said what is wrong
-        return int(left.code or 0)
+    with in_one_line(argv):
+        rest = flags.FLAGS(argv)[1:]
+        config = CONFIG.value
+    validate(config)
+    stores = prepare(config, WORK.value, CLIPS.value, rest)
     for made in stores:
         print(f"{len(made)} clips, {len(made.meta['left_out'])} left out: {made.path}")
     return 0

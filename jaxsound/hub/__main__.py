@@ -9,7 +9,7 @@ from pathlib import Path
 
 from absl import app, flags
 
-from jaxsound.errors import UserError
+from jaxsound.errors import UserError, command
 from jaxsound.hub import upload
 
 REPO = flags.DEFINE_string("repo", "", "USER/NAME or ORGANISATION/NAME on the hub; made if needed.")
@@ -20,31 +20,23 @@ LICENCE = flags.DEFINE_string(
 )
 
 
+@command("stopped; nothing is published before all is sent")
 def main(argv: list[str]) -> int:
     """Shares the run or feature store that the command line names; returns the exit status."""
     app.define_help_flags()
     logging.getLogger("absl").setLevel(logging.ERROR)
     try:
-        try:
-            paths = flags.FLAGS(argv)[1:]
-        except flags.Error as error:
-            raise UserError(f"{error}; --help lists the flags") from None
-        if len(paths) != 1:
-            raise UserError("name one run directory or feature store: jaxsound.hub PATH --repo=...")
-        plan = upload.plan(Path(paths[0]), REPO.value, LICENCE.value)
-        print(plan.listing())
-        if DRY_RUN.value:
-            print(f"\nREADME.md\n\n{plan.card}\nNothing was sent.")
-        else:
-            print(upload.send(plan, private=PRIVATE.value))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except SystemExit:  # --help has printed
-        return 0
-    except KeyboardInterrupt:
-        print("\nstopped; nothing is published before all is sent", file=sys.stderr)
-        return 130
+        paths = flags.FLAGS(argv)[1:]
+    except flags.Error as error:
+        raise UserError(f"{error}; --help lists the flags") from None
+    if len(paths) != 1:
+        raise UserError("name one run directory or feature store: jaxsound.hub PATH --repo=...")
+    plan = upload.plan(Path(paths[0]), REPO.value, LICENCE.value)
+    print(plan.listing())
+    if DRY_RUN.value:
+        print(f"\nREADME.md\n\n{plan.card}\nNothing was sent.")
+    else:
+        print(upload.send(plan, private=PRIVATE.value))
     return 0
 
 
