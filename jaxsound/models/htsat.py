@@ -239,7 +239,7 @@ class HTSAT(nnx.Module):
         whole, chunks = views(x, length, most, rngs.dropout() if train and rngs else None)
         chunks = chunks.reshape(-1, *chunks.shape[2:])
         x = self.project(self._folded(whole, jnp.minimum(length, most)))
-        parts = self._folded(chunks, jnp.full(len(chunks), most))
+        parts = self._folded(chunks, jnp.full(chunks.shape[0], most))
         return self.project_norm(self.fusion(x, parts, length > most, train))
 
     def _folded(self, x: Array, length: Array) -> Array:

@@ -16,24 +16,32 @@ from tests.serving.conftest import RATE, sound, trained
 saved_model = pytest.importorskip("jaxsound.serving.exporting.saved_model")
 WITHIN = 5e-5
 NEEDED = {"saved_model": (), "tflite": ("ai_edge_litert",), "onnx": ("onnxruntime", "tf2onnx")}
+HTSAT: dict[str, Any] = {
+    "model": "htsat",
+    "data.normalize": "none",
+    "frontend.seconds": 1.0,
+    "frontend.pad": "repeatpad",
+    "frontend.ends": "reflect",
+    "frontend.hop_length": 320,
+    "frontend.n_mels": 8,
+    "frontend.top_db": 0.0,
+    "frontend.dtype": "float32",
+    "model.picture": 16,
+    "model.patch": 2,
+    "model.window": 4,
+    "model.width": 8,
+    "model.depths": (2, 1),
+    "model.heads": (2, 2),
+}
+FUSED = {  # what lasts longer than half a second is heard in four views
+    "frontend.seconds": 0.5,
+    "frontend.excerpt": "whole",
+    "model.fusion": True,
+    "model.chunk_frames": 13,
+}
 NETWORKS: dict[str, dict[str, Any]] = {  # as their configs have them, but small
-    "htsat": {
-        "model": "htsat",
-        "data.normalize": "none",
-        "frontend.seconds": 1.0,
-        "frontend.pad": "repeatpad",
-        "frontend.ends": "reflect",
-        "frontend.hop_length": 320,
-        "frontend.n_mels": 8,
-        "frontend.top_db": 0.0,
-        "frontend.dtype": "float32",
-        "model.picture": 16,
-        "model.patch": 2,
-        "model.window": 4,
-        "model.width": 8,
-        "model.depths": (2, 1),
-        "model.heads": (2, 2),
-    },
+    "htsat": HTSAT,
+    "htsat, fused": HTSAT | FUSED,
     "wav2vec2": {
         "model": "wav2vec2",
         "model.channels": 8,
