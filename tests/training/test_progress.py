@@ -35,8 +35,9 @@ def test_what_is_left_is_not_reckoned_from_the_step_that_compiled(tmp_path, monk
 
 
 @pytest.mark.parametrize("start", [0, 700])
-def test_the_bar_ends_where_training_does(tmp_path, start):
-    total = 703
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_bar_is_one_call_behind_and_ends_where_training_does(tmp_path, start, count):
+    total = start + 4 * count
     with Progress(
         tmp_path,
         [1],
@@ -48,6 +49,7 @@ def test_the_bar_ends_where_training_does(tmp_path, start):
         learning_rate=np.zeros(total, np.float32),
         enabled=True,
     ) as progress:
-        for step in range(start + 1, total + 1):
-            progress.stepped(step, {"loss": np.zeros(1)})
-        assert progress.bar.n == total
+        for step in range(start + count, total + 1, count):
+            loss = np.zeros((1, count)) if count > 1 else np.zeros(1)
+            progress.stepped(step, {"loss": loss}, count)
+            assert progress.bar.n == (step if step == total else step - count)
