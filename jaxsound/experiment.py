@@ -291,7 +291,7 @@ def take_steps(
     iterators: Sequence[Any],
     key: Any,
     count: int,
-) -> tuple[state.TrainState, step.Metrics]:
+) -> tuple[state.TrainState, state.Metrics]:
     """The next `count` steps, with the next batches of each fold's iterator.
 
     Returns:

@@ -98,4 +98,5 @@ def sweep() -> list[dict[str, Any]]:
         {"loss.label_smoothing": 0.0},
         {"model.dropout": 0.0},
         {"optimizer.name": "lion", "optimizer.peak_lr": 4e-4, "optimizer.weight_decay": 0.5},
+        {"optimizer.name": "muon", "optimizer.momentum": 0.95},
     ]

@@ -105,4 +105,5 @@ def sweep() -> list[dict[str, Any]]:
         {"model.position_kernel": 0},
         {"model.pool": "mean"},
         {"optimizer.name": "lion", "optimizer.peak_lr": 2e-4, "optimizer.weight_decay": 0.25},
+        {"optimizer.name": "muon", "optimizer.momentum": 0.95},
     ]

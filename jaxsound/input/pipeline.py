@@ -21,7 +21,7 @@ from jaxsound.errors import UserError
 from jaxsound.features.store import Store
 from jaxsound.training.finite import name_clips
 from jaxsound.training.sharding import Placement
-from jaxsound.training.step import Batch
+from jaxsound.training.state import Batch
 
 HostBatch = dict[str, np.ndarray]
 Clips = Int[np.ndarray, " B"]

@@ -15,9 +15,9 @@ import numpy as np
 
 from jaxsound.features.frontend import FrontendConfig, frontend, own_frames
 from jaxsound.training import augment_sound, losses
+from jaxsound.training.state import Batch
 
 Array = jax.Array
-Batch = dict[str, Array]
 Hear = Callable[..., tuple[Array, Array, Array]]
 SOUND_STREAM = 0x736F756E  # far from the small numbers that splitting a key uses
 _FULL_SCALE = 1 / 32768

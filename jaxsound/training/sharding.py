@@ -10,7 +10,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxsound.errors import UserError
 from jaxsound.job import hosts
-from jaxsound.training.step import Batch
+from jaxsound.training.state import Batch
 
 
 def make_mesh(batch_size: int, devices: list[jax.Device] | None = None) -> Mesh:

@@ -19,6 +19,8 @@ from jaxsound.models import build_model, masking
 from jaxsound.models.reconstructor import Reconstructor
 
 Array = jax.Array
+Batch = dict[str, Array]  # what is in it: step.py
+Metrics = dict[str, Array]
 
 
 @jax.tree_util.register_dataclass

@@ -15,14 +15,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxsound.models.reconstructor import draw_masks
-from jaxsound.training import finetune, losses
+from jaxsound.training import losses
 from jaxsound.training.augment import augment, crop_bins
-from jaxsound.training.state import Network, TrainState
+from jaxsound.training.objectives import Loss, make_loss, masked, weighs_clips
+from jaxsound.training.state import Batch, Metrics, Network, TrainState
 
 Array = jax.Array
-Batch = dict[str, Array]
-Metrics = dict[str, Array]
 
 
 def gather(batch: Batch, frames: int) -> Array:
@@ -64,104 +62,15 @@ def make_train_step(
     The metrics' `finite` says whether loss and gradient are; where they are not and `nonfinite` is
     "skip", the state stays as it was but for the number of the step.
     """
-    parts = config.optimizer.accumulate
-    weighted = config.loss.unverified_weight < 1
-
-    def loss_of(params: Any, stats: Any, part: Batch, weight: Array, key: Array) -> Any:
-        params = finetune.hold(config.pretrained, params)
-        logits, stats = network.apply(
-            params, stats, part["features"], part["length"], train=True, key=key
-        )
-        correct = logits.argmax(-1) == part["label"].argmax(-1)
-        label = part["label"]
-        share: Array | float = 1.0  # of a whole example that it counts
-        if weighted:
-            share = label.sum(-1)
-            label = label / jnp.maximum(share, 1e-9)[:, None]
-        if config.loss.logit_adjustment:
-            logits += config.loss.logit_adjustment * losses.log_shares(weight)
-            weight = jnp.ones_like(weight)
-        target = losses.soft_labels(label, network.classes, config.loss.label_smoothing)
-        loss = losses.weighted_mean(
-            losses.cross_entropy(logits, target), share * (weight @ target.T)
-        )
-        return loss, (stats, {"accuracy": correct.astype(jnp.float32).mean()})
-
-    def loss_of_masked(params: Any, stats: Any, part: Batch, _: Array, key: Array) -> Any:
-        params = finetune.hold(config.pretrained, params)
-        mask_key, key = jax.random.split(key)
-        features, length = part["features"], part["length"]
-        keys = jax.random.split(mask_key, len(length))
-        masked = _masked(config.reconstruction, keys, features, length)
-        made, stats = network.apply(
-            params, stats, jnp.where(masked, 0, features), length, train=True, key=key
-        )
-        heard = (length > 0).astype(jnp.float32)
-        loss = losses.weighted_mean(losses.masked_square(made - features, masked), heard)
-        return loss, (stats, {})
-
-    reconstructs = config.task == "reconstruction"
-
-    def gradients(state: TrainState, batch: Batch, key: Array) -> Any:
-        loss = loss_of_masked if reconstructs else loss_of
-        differentiate = jax.value_and_grad(loss, has_aux=True)
-
-        def add_part(carry: Any, part: tuple[Batch, Array]) -> tuple[Any, None]:
-            stats, total = carry
-            (loss, (stats, measures)), grads = differentiate(
-                state.params, stats, part[0], state.class_weight, part[1]
-            )
-            measures["loss"] = loss
-            return (stats, jax.tree.map(jnp.add, total, (grads, measures))), None
-
-        names = ("loss",) if reconstructs else ("loss", "accuracy")
-        zero = (jax.tree.map(jnp.zeros_like, state.params), {name: jnp.zeros(()) for name in names})
-        # Every parts-th example, so that each part is spread over all devices.
-        split = jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch)
-        xs = (split, jax.random.split(key, parts))
-        carry = (state.stats, zero)
-        if parts == 1:
-            (stats, total), _ = add_part(carry, jax.tree.map(lambda x: x[0], xs))
-        else:
-            (stats, total), _ = jax.lax.scan(add_part, carry, xs)
-        return stats, jax.tree.map(lambda x: x / parts, total)
-
-    def prepare(state: TrainState, batch: Batch, key: Array) -> Batch:
-        """Normalised, cropped in frequency and augmented.
-
-        A clip's weight goes with its label, as the label's sum, through whatever mixes clips.
-        """
-        mixing = None if mixing_steps is None else state.step < mixing_steps
-        if weighted:
-            label = losses.soft_labels(batch["label"], network.classes)
-            batch = batch | {"label": label * batch["weight"][:, None]}
-        if hear is None:
-            features, length = gather(batch, frames), batch["length"]
-            label = losses.soft_labels(batch["label"], network.classes)
-        else:
-            features, length, label = hear(key, batch, mixing)
-        scale = state.std
-        features = normalise(features, length, state.mean, scale)
-        if network.features < features.shape[-1]:
-            features, scale = crop_bins(key, features, scale, network.features)
-        plain = {"features": features, "length": length, "label": label}
-        found = augment(config.augment, key, features, length, label, scale, mixing)
-        augmented = dict(zip(plain, found, strict=True))
-        if "plain" not in batch:
-            return augmented
-
-        def choose(a: Array, b: Array) -> Array:
-            return jnp.where(batch["plain"].reshape(-1, *(1 for _ in a.shape[1:])), a, b)
-
-        return jax.tree.map(choose, plain, augmented)
+    gradients = _accumulated(make_loss(network, config), config.optimizer.accumulate)
+    prepare = _preparation(network, config, frames, hear, mixing_steps)
 
     def step(state: TrainState, batch: Batch, key: Array) -> tuple[TrainState, Metrics]:
         augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
         prepared = prepare(state, batch, augment_key)
-        stats, (grads, measures) = gradients(state, prepared, dropout_key)
-        norm = optax.tree.norm(grads)
-        finite = jnp.isfinite(measures["loss"]) & jnp.isfinite(norm)
-        metrics = {**measures, "gradient_norm": norm}
+        stats, grads, metrics = gradients(state, prepared, dropout_key)
+        norm = metrics["gradient_norm"] = optax.tree.norm(grads)
+        finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         if state.selection is not None:
             scale = metrics["learning_rate_scale"] = state.selection.scale
@@ -179,6 +88,83 @@ def make_train_step(
         return new, metrics | {"finite": finite}
 
     return step
+
+
+def _preparation(
+    network: Network,
+    config: Any,
+    frames: int,
+    hear: Callable[..., tuple[Array, Array, Array]] | None,
+    mixing_steps: int | None,
+) -> Callable[[TrainState, Batch, Array], Batch]:
+    """What makes a batch normalised, cropped in frequency and augmented, its labels `[B, C]`.
+
+    A clip's weight goes with its label, as the label's sum, through whatever mixes clips.
+    """
+
+    def heard(key: Array, batch: Batch, mixing: Array | None) -> tuple[Array, Array, Array]:
+        if hear is not None:
+            return hear(key, batch, mixing)
+        label = losses.soft_labels(batch["label"], network.classes)
+        return gather(batch, frames), batch["length"], label
+
+    def prepare(state: TrainState, batch: Batch, key: Array) -> Batch:
+        mixing = None if mixing_steps is None else state.step < mixing_steps
+        if weighs_clips(config):
+            label = losses.soft_labels(batch["label"], network.classes)
+            batch = batch | {"label": label * batch["weight"][:, None]}
+        features, length, label = heard(key, batch, mixing)
+        scale = state.std
+        features = normalise(features, length, state.mean, scale)
+        if network.features < features.shape[-1]:
+            features, scale = crop_bins(key, features, scale, network.features)
+        found = augment(config.augment, key, features, length, label, scale, mixing)
+        augmented = dict(zip(("features", "length", "label"), found, strict=True))
+        if "plain" not in batch:
+            return augmented
+
+        def choose(a: Array, b: Array) -> Array:
+            return jnp.where(batch["plain"].reshape(-1, *(1 for _ in a.shape[1:])), a, b)
+
+        plain = {"features": features, "length": length, "label": label}
+        return jax.tree.map(choose, plain, augmented)
+
+    return prepare
+
+
+def _accumulated(
+    loss: Loss, parts: int
+) -> Callable[[TrainState, Batch, Array], tuple[Any, Any, Metrics]]:
+    """`(state, batch, key) -> (stats, gradient, metrics)`, means over a batch in so many parts.
+
+    Statistics pass from part to part; the metrics are the loss's own, and `loss`.
+    """
+    differentiate = jax.value_and_grad(loss, has_aux=True)
+
+    def gradients(state: TrainState, batch: Batch, key: Array) -> tuple[Any, Any, Metrics]:
+        def of_part(stats: Any, part: Batch, key: Array) -> tuple[Any, Any]:
+            (value, (stats, metrics)), grads = differentiate(
+                state.params, stats, part, state.class_weight, key
+            )
+            return stats, (grads, metrics | {"loss": value})
+
+        def add_part(carry: Any, part: tuple[Batch, Array]) -> tuple[Any, None]:
+            stats, found = of_part(carry[0], *part)
+            return (stats, jax.tree.map(jnp.add, carry[1], found)), None
+
+        keys = jax.random.split(key, parts)
+        if parts == 1:
+            stats, (grads, metrics) = of_part(state.stats, batch, keys[0])
+            return stats, grads, metrics
+        # Every parts-th example, so that each part is spread over all devices.
+        split = jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch)
+        first = jax.tree.map(lambda x: x[0], split)
+        shapes = jax.eval_shape(of_part, state.stats, first, keys[0])[1]
+        zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        (stats, total), _ = jax.lax.scan(add_part, (state.stats, zero), (split, keys))
+        return stats, *jax.tree.map(lambda x: x / parts, total)
+
+    return gradients
 
 
 def _average(ema: Any, params: Any, step: Array, decay: float) -> Any:
@@ -216,20 +202,13 @@ def make_error_step(
         params, features = _evaluated(network, frames, state, batch)
         length = batch["length"]
         keys = jnp.broadcast_to(jax.random.key(0), length.shape)
-        masked = _masked(config.reconstruction, keys, features, length)
-        seen = jnp.where(masked, 0, features)
+        hidden = masked(config.reconstruction, keys, features, length)
+        seen = jnp.where(hidden, 0, features)
         made, _ = network.apply(params, state.stats, seen, length, train=False)
         errors = (made - features, features)
-        return jnp.stack([losses.masked_square(error, masked) for error in errors], -1)
+        return jnp.stack([losses.masked_square(error, hidden) for error in errors], -1)
 
     return step
-
-
-def _masked(section: Any, keys: Array, features: Array, length: Array) -> Array:
-    """What the `reconstruction` section hides of a batch."""
-    patch = (section.patch_frames, section.patch_bins)
-    _, frames, bins = features.shape
-    return draw_masks(keys, length, (frames, bins), patch, section.masked_share)
 
 
 def make_embed_step(
