@@ -106,8 +106,7 @@ def in_one_line(argv: list[str]) -> Iterator[None]:
     if not path and not any(arg.startswith("--help") for arg in argv):
         raise UserError("no --config=FILE; a first try: --config=configs/quickstart.py")
     if path and not Path(path).is_file():
-        there = ", ".join(sorted(map(str, Path("configs").glob("*.py")))) or "none in configs/"
-        raise UserError(f"--config={path}: no such file; there are: {there}")
+        raise UserError(f"--config={path}: no such file; {_configs_beside(Path(path))}")
     try:
         yield
     except (UserError, SystemExit):
@@ -122,6 +121,15 @@ def in_one_line(argv: list[str]) -> Iterator[None]:
             raise UserError(f"{unknown}: unknown key{hint}") from None
         line = " ".join(str(error).split())
         raise UserError(f"--config={path} cannot be read: {type(error).__name__}: {line}") from None
+
+
+def _configs_beside(path: Path) -> str:
+    """The files and folders where a config was looked for, or else in configs/."""
+    inside = path.parts[:1] == ("configs",) and path.parent.is_dir()
+    folder = path.parent if inside else Path("configs")
+    files = sorted(file.name for file in folder.glob("*.py"))
+    folders = sorted({f"{file.parent.name}/" for file in folder.glob("*/*.py")})
+    return f"{folder}/ has {', '.join(files + folders) or 'none'}"
 
 
 def frontend_config(config: ml_collections.ConfigDict) -> FrontendConfig:

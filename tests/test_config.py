@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import ml_collections
 import pytest
 
-from jaxsound.config import KEYS, default_config, validate
+from jaxsound.config import KEYS, default_config, in_one_line, validate
 from jaxsound.errors import UserError
 from jaxsound.experiment import input_shape
 from jaxsound.keys import MODELS
@@ -154,3 +154,20 @@ def test_exact_frames_make_seconds_irrelevant() -> None:
     config.data.crop_seconds = 9.0
     config.data.frames = 100
     validate(config)
+
+
+@pytest.mark.parametrize(
+    ("missing", "beside"),
+    [
+        ("configs/recipes/none.py", "configs/recipes/ has esc10_cnn.py, "),
+        ("configs/none/none.py", "configs/ has audio_folder_cnn.py, "),
+        ("none.py", ", recipes/, seeds/"),
+        (".", "configs/ has audio_folder_cnn.py, "),
+    ],
+)
+def test_a_config_that_is_missing_is_told_what_is_beside(
+    missing: str, beside: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(__file__).parents[1])
+    with pytest.raises(UserError, match=re.escape(beside)), in_one_line([f"--config={missing}"]):
+        pass
