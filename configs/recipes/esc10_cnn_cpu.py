@@ -16,7 +16,7 @@ holds a fifth out, on which `launch/sweep.py` compares what `sweep()` lists.
 
 Goal: 91 % within 90 minutes, five folds on two CPU cores. Reached, seed 0: 91.7 % ± 2.7 over folds,
 95 % interval 88.5 to 94.7 % by source, in 75 minutes on 2 cores that other work shared (jax 0.10.2,
-2026-11-22); seed 1: 92.8 % ± 0.6 in 37 minutes on one core (2026-11-22).
+2026-11-22); on one core, seed 1: 92.8 % ± 0.6 in 37 minutes, seed 2: 92.5 % ± 3.2 in 41.
 One fold: `:fold=3`.
 """
 

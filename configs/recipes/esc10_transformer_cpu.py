@@ -16,7 +16,7 @@ holds a fifth out, on which `launch/sweep.py` compares what `sweep()` lists.
 
 Goal: 88 % within 90 minutes, five folds on two CPU cores. Reached, seed 0: 92.0 % ± 3.0 over folds,
 95 % interval 87.9 to 95.4 % by source, in 78 minutes on 2 cores that other work shared (jax 0.10.2,
-2026-11-21); seed 1: 91.7 % ± 3.6 in 33 minutes on one core (2026-11-22).
+2026-11-21); on one core, seed 1: 91.7 % ± 3.6 in 33 minutes, seed 2: 88.5 % ± 2.4 in 33.
 One fold: `:fold=3`.
 """
 
