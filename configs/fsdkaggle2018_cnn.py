@@ -7,7 +7,7 @@ Zenodo layout; without a test set on disk, on five stratified folds. Clips last 
 training takes random crops of 4 s, evaluation up to 10 s. `map3` in the result is the task's
 mAP@3, with `macro_recall` beside it. `sweep()` has other ways with the uneven classes and with the
 labels that nobody has verified: see `launch/sweep.py`. Not measured: only 118 clips of 10 classes
-were at hand.
+were at hand; what those ways bring to them stands in docs/recipes.md.
 """
 
 from typing import Any
